@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use git2::Oid;
 use serde_json::{Map, Value};
+use swarm_plans::file::{ONLY, SET};
 use swarm_plans::{Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
 
 use mending::Mended;
@@ -392,7 +393,9 @@ pub(crate) fn row_of(reader: &JournalReader, run: &RunId) -> Result<RunRow, RunE
 pub fn plan_of(reader: &JournalReader, row: &RunRow) -> Result<LoadedPlan, RunError> {
     let refused = |message: String| ResumeError::Plan { run: row.id.clone(), message };
     let sources = reader.sources(&row.id)?;
-    let (sets, texts): (Vec<_>, Vec<_>) = sources.iter().partition(|source| source.name == SET);
+    let (only, rest): (Vec<_>, Vec<_>) = sources.iter().partition(|source| source.name == ONLY);
+    let only: Vec<String> = only.iter().flat_map(|only| only.text.split(',').map(str::to_owned)).collect();
+    let (sets, texts): (Vec<_>, Vec<_>) = rest.into_iter().partition(|source| source.name == SET);
     let sets: Vec<(String, String)> =
         sets.iter().filter_map(|set| set.text.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let Some((plan, included)) = texts.split_first() else {
@@ -402,7 +405,7 @@ pub fn plan_of(reader: &JournalReader, row: &RunRow) -> Result<LoadedPlan, RunEr
         let text = included.iter().find(|source| source.name == name).map(|source| source.text.clone());
         text.ok_or_else(|| "the journal has no text of it".to_owned())
     };
-    let parsed = swarm_plans::parse(&plan.name, &plan.text, &sets, &mut include);
+    let parsed = swarm_plans::parse_only(&plan.name, &plan.text, &sets, &only, &mut include);
     let first = |diagnostics: &[swarm_plans::Diagnostic]| {
         refused(diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
     };
@@ -415,9 +418,6 @@ pub fn plan_of(reader: &JournalReader, row: &RunRow) -> Result<LoadedPlan, RunEr
     }
     Ok(loaded)
 }
-
-/// The name under which the texts of a plan hold its `--set` values.
-const SET: &str = "--set";
 
 fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
     let missing = || ResumeError::Base {

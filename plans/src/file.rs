@@ -15,6 +15,7 @@ use crate::keys;
 use crate::lower::{Lower, count, counts, inside_globs, insides, texts, time};
 use crate::merge;
 use crate::models;
+use crate::only;
 use crate::plan::*;
 use crate::quantity;
 use crate::review;
@@ -30,7 +31,7 @@ pub struct Parsed {
     pub plan: Option<Arc<Plan>>,
     /// Everything that is wrong, in the order of the sources.
     pub diagnostics: Vec<Diagnostic>,
-    /// What diagnostics point into: first the plan, then what it includes, then each `--set`.
+    /// What diagnostics point into: first the plan, then what it includes, then each `--set`, then `--only`.
     pub sources: Vec<SourceFile>,
 }
 
@@ -40,6 +41,12 @@ pub const INCLUDES_MAX: usize = 64;
 /// The longest text, in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
+/// The name under which the sources of a plan hold what each `--set` says.
+pub const SET: &str = "--set";
+
+/// The name under which they hold what `--only` says, with commas.
+pub const ONLY: &str = "--only";
+
 /// Reads a plan. `name` is shown in diagnostics, and its stem is the plan's name unless it has one; `sets` override `[vars]`;
 /// `include` gives the text of a file that the plan names, or the reason why it cannot.
 pub fn parse(
@@ -48,28 +55,51 @@ pub fn parse(
     sets: &[(String, String)],
     include: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Parsed {
+    parse_only(name, text, sets, &[], include)
+}
+
+/// As [`parse`]; of its tasks, only those that `only` means are left, with all that they need. All are, where that is empty.
+pub fn parse_only(
+    name: &str,
+    text: &str,
+    sets: &[(String, String)],
+    only: &[String],
+    include: &mut dyn FnMut(&str) -> Result<String, String>,
+) -> Parsed {
     let plan = SourceFile { name: name.to_owned(), text: line_feeds(text) };
     let mut texts = Texts { sources: vec![plan], diagnostics: Vec::new() };
     let documents = texts.read_all(include);
-    texts.sources.extend(
-        sets.iter().map(|(key, value)| SourceFile { name: "--set".to_owned(), text: format!("{key}={value}") }),
-    );
+    texts
+        .sources
+        .extend(sets.iter().map(|(key, value)| SourceFile { name: SET.to_owned(), text: format!("{key}={value}") }));
+    let first_set = texts.sources.len() - sets.len();
+    if !only.is_empty() {
+        texts.sources.push(SourceFile { name: ONLY.to_owned(), text: only.join(",") });
+    }
     let Texts { sources, mut diagnostics } = texts;
     let plan = documents.map(|documents| {
-        let first_set = sources.len() - sets.len();
         let parts = Parts::gather(&documents, &mut diagnostics);
         let vars = variables(&parts, sets, first_set, &mut diagnostics);
-        lower(name, &parts, &vars, &sources, &mut diagnostics)
+        let mut plan = lower(name, &parts, &vars, &sources, &mut diagnostics);
+        // What is wrong with the others is told all the same.
+        if !only.is_empty() && !has_errors(&diagnostics) {
+            diagnostics.extend(only::keep(&mut plan, only, sources.len() - 1).err().unwrap_or_default());
+        }
+        plan
     });
     diagnostics.sort_by_key(|diagnostic| (diagnostic.source, diagnostic.span.start, diagnostic.severity));
     diagnostics.dedup();
-    let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let failed = has_errors(&diagnostics);
     if diagnostics.len() > DIAGNOSTICS_MAX {
         let more = diagnostics.len() - DIAGNOSTICS_MAX;
         diagnostics.truncate(DIAGNOSTICS_MAX);
         diagnostics.push(Diagnostic::error(Location::new(0, 0..0), format!("{more} more mistakes are not shown")));
     }
     Parsed { plan: plan.filter(|_| !failed).map(Arc::new), diagnostics, sources }
+}
+
+fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
 }
 
 /// The text with line feeds for the line ends of Windows, which a script would take for a part of its words: TOML lets whoever reads

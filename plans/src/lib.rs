@@ -56,6 +56,8 @@ mod misfit;
 pub mod models;
 /// Needs on single instances.
 mod needs;
+/// Some of a plan's tasks.
+mod only;
 /// The merge order.
 mod order;
 /// Which instances may change the same paths.
@@ -102,7 +104,7 @@ pub use agent::{
 pub use allowance::{Allowance, AllowanceError, RepositoryAllowances};
 pub use diagnostic::{Diagnostic, Location, Severity, SourceFile};
 pub use egress::{Host, HostError, HostRule};
-pub use file::{Parsed, parse};
+pub use file::{Parsed, parse, parse_only};
 pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
 pub use ids::{InstanceId, TaskName, task_in};
 pub use instance::{Binding, BoundValue, Instance, InstanceIx, Origin};

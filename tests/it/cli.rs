@@ -217,3 +217,38 @@ fn what_is_moved_and_not_committed_is_told_to_be_committed_and_the_merge_follows
     Swarm::new(&repository, &["apply"]).exits(0);
     assert_eq!(repository.text("HEAD", "lib/a.txt"), "1\n2\n3\n4\n5\n6\n");
 }
+
+#[test]
+fn some_tasks_run_with_what_they_need_and_whoever_goes_on_knows_them() {
+    let tasks = "[tasks.a]\nrun = 'echo a > a.txt'\n[tasks.b]\nneeds = ['a']\nrun = 'cat a.txt > b.txt; test -e ok'\n";
+    let others = "[tasks.c]\nrun = 'echo c > c.txt'\n[tasks.d]\nneeds = ['b', 'c']\nrun = 'true'\n";
+    let (some, whole) = (Repository::with(&[("a.txt", "0\n")]), Repository::with(&[("a.txt", "0\n")]));
+    let ended = Swarm::run(&whole, "it", &format!("{tasks}{others}")).args(&["--only", "b"]).exits(1);
+    assert_eq!((ended.result("a").as_str(), ended.result("b").as_str()), ("succeeded", "failed"), "{ended}");
+    Swarm::run(&some, "it", tasks).exits(1);
+    let tree = |repository: &Repository| repository.files("swarm/it");
+    assert_eq!(tree(&whole), tree(&some));
+    let retried = Swarm::new(&whole, &["retry", "--json"]).exits(1);
+    assert_eq!(retried.result("b"), "failed", "{retried}");
+    let status = out(&whole, "status");
+    assert!(status.contains("2 tasks") && !status.contains(" c ") && !status.contains(" d "), "{status}");
+    let plan = whole.beside("it.toml").display().to_string();
+    let checked = Swarm::new(&whole, &["check", &plan, "--only", "a,c"]).exits(0);
+    assert!(checked.err.contains("2 tasks, 2 instances: a, c"), "{checked}");
+    let refused = Swarm::new(&whole, &["run", &plan, "--only", "a,bb"]).exits(2);
+    assert!(refused.err.contains("the plan has no task `bb`") && refused.err.contains("did you mean `b`"), "{refused}");
+}
+
+#[test]
+fn the_plan_in_the_root_of_the_repository_needs_no_name() {
+    let repository = Repository::with(&[("d/a.txt", "0\n")]);
+    let refused = Swarm::new(&repository, &["run"]).exits(2);
+    assert!(refused.err.contains("no swarm.toml") && refused.err.contains("swarm run PLAN"), "{refused}");
+    std::fs::write(repository.path().join("swarm.toml"), "version = 1\n[tasks.a]\nrun = 'echo 1 > d/a.txt'\n")
+        .expect("space");
+    for (folder, run) in [("", "swarm-1"), ("d", "swarm-2")] {
+        let ended = Swarm::new(&repository, &["run"]).current_dir(&repository.path().join(folder)).exits(0);
+        assert!(ended.err.contains(run) && ended.err.contains("all succeeded"), "{ended}");
+    }
+    assert_eq!(repository.text("swarm/swarm", "d/a.txt"), "1\n");
+}

@@ -64,7 +64,11 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::Said(exit::USAGE));
     }
     let as_a_plan = if obstacles.is_empty() { "" } else { " as a plan" };
-    it.err.write(&format!("{} is in order{as_a_plan}: {}\n", args.plan.plan.display(), size(&graph)))?;
+    let left = match args.plan.only.is_empty() {
+        true => String::new(),
+        false => format!(": {}", names(&graph, (0..graph.plan().tasks.len()).map(|at| TaskIx(at as u32)))),
+    };
+    it.err.write(&format!("{} is in order{as_a_plan}: {}{left}\n", args.plan.plan.display(), size(&graph)))?;
     if graph.plan().merge.mode == MergeMode::Train {
         it.err.write(&overlap_lines(&graph))?;
     }

@@ -23,6 +23,9 @@ pub struct PlanFile {
     /// Sets one of the plan's [vars]; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub sets: Vec<(String, String)>,
+    /// Of its tasks, only these and all that they need; `*` stands for anything.
+    #[arg(long, value_name = "TASK", value_delimiter = ',')]
+    pub only: Vec<String>,
 }
 
 impl PlanFile {
@@ -64,7 +67,7 @@ impl PlanFile {
             .map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), self.meant(&path)))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let Parsed { plan, mut diagnostics, sources } =
-            swarm_plans::parse(&self.plan.to_string_lossy(), &text, &self.sets, &mut |include| {
+            swarm_plans::parse_only(&self.plan.to_string_lossy(), &text, &self.sets, &self.only, &mut |include| {
                 read_included(&folder, include)
             });
         let graph = plan.and_then(|plan| match TaskGraph::expand(plan) {

@@ -35,15 +35,21 @@ use crate::commands::{uncommitted, user_config};
 /// How long what is still at work on other threads may hold up the end of the program; what it writes may be cut at any moment.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 
+/// The plan of a repository, in its root.
+const PLAN_DEFAULT: &str = "swarm.toml";
+
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// The plan's file.
-    #[arg(value_name = "PLAN", required_unless_present = "goal", conflicts_with = "goal")]
+    /// The plan's file [default: swarm.toml in the root of the repository].
+    #[arg(value_name = "PLAN", conflicts_with = "goal")]
     pub plan: Option<PathBuf>,
     /// Sets one of the plan's [vars]; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value, conflicts_with = "goal")]
     pub sets: Vec<(String, String)>,
+    /// Runs only these tasks and all that they need; `*` stands for anything.
+    #[arg(long, value_name = "TASK", value_delimiter = ',', conflicts_with = "goal")]
+    pub only: Vec<String>,
     /// Has an agent write the plan for a goal, as `swarm plan` does, shows it, and runs it after a yes.
     #[arg(long, value_name = "GOAL")]
     pub goal: Option<String>,
@@ -101,9 +107,14 @@ pub struct Run {
 pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
     resident::let_go();
     let mut settings = settings(args, it)?;
-    let loaded = match (&args.plan, &args.goal) {
+    let plan = match (&args.plan, &args.goal) {
+        (Some(plan), _) => Some(plan.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(of_the_repository(it)?),
+    };
+    let loaded = match (&plan, &args.goal) {
         (Some(plan), _) => {
-            let file = PlanFile { plan: plan.clone(), sets: args.sets.clone() };
+            let file = PlanFile { plan: plan.clone(), sets: args.sets.clone(), only: args.only.clone() };
             let (graph, sources) = file.load_for(settings.tape.answers(), it)?;
             if !args.dry_run {
                 it.err.write(&format!("{}\n", sanitize::text(&graph.tree())))?;
@@ -120,13 +131,27 @@ pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
         it.out.write(&shown)?;
         return Ok(0);
     }
-    uncommitted::say(&it.repository()?, &loaded.graph.plan().base, args.plan.as_deref(), it)?;
+    uncommitted::say(&it.repository()?, &loaded.graph.plan().base, plan.as_deref(), it)?;
     login::before(loaded.graph.plan(), &settings, it)?;
     let mut reports = reports(JsonEvents::of(args.json), it);
     resident::prepare(&loaded.graph);
     let ended = start(loaded, settings, &mut reports, it)?;
     say_end(&reports, &it.state()?, JsonEvents::of(args.json), it)?;
     Ok(ended.exit)
+}
+
+/// The plan that a run has where none is named.
+///
+/// # Errors
+/// There is none.
+fn of_the_repository(it: &Surroundings) -> Result<PathBuf, Failure> {
+    let root = it.repository()?.workdir().map(Path::to_owned);
+    let plan = root.as_ref().map(|root| root.join(PLAN_DEFAULT)).filter(|plan| plan.is_file());
+    let is_here = root.is_some_and(|root| it.folder.canonicalize().is_ok_and(|folder| folder == root));
+    plan.map(|plan| if is_here { PathBuf::from(PLAN_DEFAULT) } else { plan }).ok_or_else(|| {
+        let message = format!("run a plan: none is named, and the repository's root has no {PLAN_DEFAULT}");
+        Failure::usage(message, "swarm run PLAN; swarm run --goal GOAL has one written".to_owned())
+    })
 }
 
 /// Whether a plan that was just written is run.

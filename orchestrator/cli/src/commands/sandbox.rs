@@ -105,7 +105,7 @@ impl Chosen {
 
 /// A policy by its name.
 fn of_plan(plan: &Path, name: &str, it: &Surroundings) -> Result<SandboxPolicy, Failure> {
-    let (graph, _) = PlanFile { plan: plan.to_owned(), sets: Vec::new() }.load(it)?;
+    let (graph, _) = PlanFile { plan: plan.to_owned(), sets: Vec::new(), only: Vec::new() }.load(it)?;
     let known = &graph.plan().sandboxes;
     known.get(name).cloned().ok_or_else(|| {
         let names = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -119,7 +119,7 @@ fn of_plan(plan: &Path, name: &str, it: &Surroundings) -> Result<SandboxPolicy, 
 /// The plan has mistakes, or no such policy.
 pub fn policy_text(plan: &Path, name: &str, it: &Surroundings) -> Result<String, Failure> {
     of_plan(plan, name, it)?;
-    let (_, sources) = PlanFile { plan: plan.to_owned(), sets: Vec::new() }.load(it)?;
+    let (_, sources) = PlanFile { plan: plan.to_owned(), sets: Vec::new(), only: Vec::new() }.load(it)?;
     let tables = sources.iter().filter_map(|source| source.text.parse::<toml::Table>().ok());
     let policy = tables.into_iter().find_map(|table| table.get("sandbox")?.get(name).cloned());
     let Some(policy) = policy else { return Ok(String::new()) };
