@@ -116,7 +116,7 @@ pub(crate) fn too_deep() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
@@ -126,7 +126,7 @@ mod tests {
     use crate::template::{Dialect, Engine};
 
     /// How long this thread was at work so far, whoever else wants the machine. Source: proc_pid_schedstat(5), its first number.
-    fn at_work() -> Duration {
+    pub(crate) fn at_work() -> Duration {
         let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("proc is there");
         let nanoseconds = told.split(' ').next().and_then(|first| first.parse().ok()).expect("a number");
         Duration::from_nanos(nanoseconds)
