@@ -1,5 +1,5 @@
-//! What in a work tree git obeys, because the repository's configuration names it: a file that is included, a folder of hooks, a
-//! filter's script. Whoever changes such a file has the next command of git run what it says, like a hook in `.git` itself; of
+//! What in a work tree git obeys, because the repository's configuration or a hook in `.git` names it: a file that is included, a folder of
+//! hooks, a filter's script, what a hook leads to or calls. Whoever changes such a file has the next command of git run what it says, like a hook in `.git` itself; of
 //! files that git obeys by their name alone `collect/self_running.rs` knows.
 //!
 //! Read generously: a value is taken for a path, and each of its words, too, whatever the key, and every include is followed, whatever
@@ -12,6 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Repository, RepositoryError, read_small};
 
+/// Hooks that are looked into; git knows some thirty.
+const HOOKS_MAX: usize = 100;
 /// Config files that are read; git follows 10 includes in one another.
 const FILES_MAX: usize = 64;
 /// Sections whose values are names and places, and nothing that git reads or runs.
@@ -79,7 +81,44 @@ impl Repository {
         let shared = [git2::Config::find_system(), git2::Config::find_xdg(), git2::Config::find_global()];
         let own = [self.common_dir().join("config"), self.git_dir().join("config.worktree")];
         let files = own.into_iter().chain(shared.into_iter().filter_map(Result::ok)).collect();
-        obeyed_by(files, Places { root, home }, &|path| known_of(read_small(path)))
+        let places = Places { root, home };
+        let mut obeyed = obeyed_by(files, places, &|path| known_of(read_small(path)));
+        obeyed.add_hooks(&self.common_dir().join("hooks"), places);
+        obeyed
+    }
+}
+
+impl Obeyed {
+    /// What the hooks of a folder lead to, and what they name.
+    fn add_hooks(&mut self, folder: &Path, places: Places<'_>) {
+        let hooks = folder.read_dir().into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+        let mut hooks = hooks.filter(|path| path.extension().is_none_or(|end| end != "sample"));
+        for hook in hooks.by_ref().take(HOOKS_MAX) {
+            self.trees.extend(hook.to_str().into_iter().flat_map(|path| places.below(path, folder)));
+            // What is longer than such files are is no script.
+            let Some(text) = known_of(read_small(&hook)) else { continue };
+            for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.trim_start().starts_with('#')) {
+                self.add_command(line, places);
+            }
+        }
+        self.is_all &= hooks.next().is_none();
+    }
+
+    /// What a command line names; what is called behind a `cd` lies in that folder.
+    fn add_command(&mut self, command: &str, places: Places<'_>) {
+        if self.trees.len() + self.files.len() + self.anywhere.len() >= PATHS_MAX {
+            self.is_all = false;
+            return;
+        }
+        let mut before = "";
+        for word in words(command) {
+            let below = places.below(word, places.root).into_iter().filter(|below| below != Path::new(""));
+            match word.contains('/') || before == "cd" {
+                true => self.trees.extend(below),
+                false => self.files.extend(below),
+            }
+            before = word;
+        }
     }
 }
 
@@ -165,13 +204,7 @@ fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Op
             if value.contains(OF_THE_CALLER) {
                 obeyed.anywhere.extend(words(&value).filter(|word| word.contains(['/', '.'])).filter_map(end_of_path));
             }
-            for word in words(&value) {
-                let below = places.below(word, places.root).into_iter().filter(|below| below != Path::new(""));
-                match word.contains('/') {
-                    true => obeyed.trees.extend(below),
-                    false => obeyed.files.extend(below),
-                }
-            }
+            obeyed.add_command(&value, places);
         }
     }
     obeyed
@@ -307,11 +340,31 @@ mod tests {
             ("[filter \"x\"]\n\tclean = `git rev-parse --show-toplevel`/tools/clean", "tools/clean"),
             ("[diff \"x\"]\n\ttextconv = $PWD/tools/show", "tools/show"),
             ("[merge \"x\"]\n\tdriver = \"\\\"${PWD}\\\"/m.sh %O\"", "m.sh"),
+            ("[alias]\n\tx = !cd tools && ./hooks/x", "tools/hooks/x"),
             ("[alias]\n\tx = !$GIT_PREFIX/x.sh", "deep/in/x.sh"),
             ("[alias]\n\tx = \"!cd ${GIT_PREFIX:-.} && ./bin/y\"", "deep/bin/y"),
         ] {
             assert!(obeys(config, path), "{config}: {path}");
         }
+    }
+
+    #[test]
+    fn what_hooks_lead_to_and_what_they_call_is_obeyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for folder in [".git/hooks", "scripts"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        std::fs::write(root.join("scripts/commit.sh"), "").unwrap();
+        std::os::unix::fs::symlink("../../scripts/commit.sh", root.join(".git/hooks/pre-commit")).unwrap();
+        let hook = "#!/bin/sh\n# see doc/x\ncd tools && ./lint\nexec ci/push.sh \"$@\"\n";
+        std::fs::write(root.join(".git/hooks/pre-push"), hook).unwrap();
+        std::fs::write(root.join(".git/hooks/update.sample"), "sample/x").unwrap();
+        let mut obeyed = Obeyed::default();
+        obeyed.add_hooks(&root.join(".git/hooks"), Places { root: &root, home: Path::new("/home/me") });
+        let known = ["scripts/commit.sh", "tools/lint", "ci/push.sh", "doc/x", "sample/x", "src/lib.rs"];
+        assert_eq!(known.map(|path| obeyed.covers(Path::new(path))), [true, true, true, false, false, false]);
+        assert!(obeyed.is_all());
     }
 
     /// Whether all is known that git obeys by a config that names such files.
