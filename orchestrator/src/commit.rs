@@ -7,7 +7,6 @@ use swarm_plans::InstanceId;
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::repository::{Brought, Handle, Identity, Repository, RepositoryError, Swap, single_line};
-use crate::tree;
 
 /// Bytes of a subject that are kept.
 const SUBJECT_BYTES_MAX: usize = 200;
@@ -163,22 +162,17 @@ pub fn start_refs(run: &RunId) -> String {
     format!("{}+start/", run_refs(run))
 }
 
-/// Writes a commit that holds others by being made of them, and says nothing else: a ref for many results. No clock: the same results
-/// give the same commit.
+/// Writes a commit that holds others by being made of them, and says nothing else: a ref for many results. It and its empty tree are on
+/// the disk then. No clock: the same results give the same commit.
 ///
 /// # Errors
-/// [`RepositoryError::Git`].
+/// [`RepositoryError`].
 pub fn bundle(repository: &Repository, commits: &[Oid], message: &str) -> Result<Oid, RepositoryError> {
-    let git = repository.handle()?;
-    let odb = git.odb()?;
-    let empty = tree::write(&odb, Vec::new()).map_err(|error| match error {
-        tree::TreeError::Store(error) => RepositoryError::from(error),
-        other => unreachable!("BUG: an empty tree cannot be wrong: {other}"),
-    })?;
+    let empty = repository.write_durably(ObjectType::Tree, &[])?;
     let parents: String = commits.iter().map(|commit| format!("parent {commit}\n")).collect();
     let who = "swarm <swarm@localhost> 0 +0000";
     let text = format!("tree {empty}\n{parents}author {who}\ncommitter {who}\n\n{message}\n");
-    Ok(odb.write(ObjectType::Commit, text.as_bytes())?)
+    repository.write_durably(ObjectType::Commit, text.as_bytes())
 }
 
 /// Lets go of what nobody starts from any more when a run ends: what was folded and what was joined.
@@ -201,7 +195,7 @@ const NO_BASE: &[u8] = b"the base of no run\n";
 /// # Errors
 /// None but a bug.
 pub fn no_base() -> Result<Oid, RepositoryError> {
-    Ok(Oid::hash_object(git2::ObjectType::Blob, NO_BASE)?)
+    Ok(Oid::hash_object(ObjectType::Blob, NO_BASE)?)
 }
 
 /// Marks the ref of a base: it is about to be removed.
@@ -209,7 +203,7 @@ pub fn no_base() -> Result<Oid, RepositoryError> {
 /// # Errors
 /// [`RepositoryError::Git`].
 pub fn mark_base(repository: &Repository, run: &RunId) -> Result<(), RepositoryError> {
-    let mark = repository.handle()?.blob(NO_BASE)?;
+    let mark = repository.write_durably(ObjectType::Blob, NO_BASE)?;
     keep(repository, &base_ref(run), mark)
 }
 

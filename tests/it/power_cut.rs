@@ -202,3 +202,30 @@ fn an_apply_whose_merge_was_left_empty_is_made_again() {
     let tree = git.find_commit(merge).and_then(|merge| merge.tree());
     assert_eq!(tree.map(|tree| tree.len()), Ok(3), "{again}");
 }
+
+/// What an object's file is replaced by; `None`: it is removed.
+fn harm(repository: &Repository, object: &Path, content: Option<&str>) {
+    let path = repository.path().join(object);
+    match content {
+        Some(content) => empty(&path, content),
+        None => fs::remove_file(path).expect("a file of its own"),
+    }
+}
+
+/// Git finds nothing amiss.
+fn is_sound(repository: &Repository) {
+    repository.run_git(&["fsck", "--no-dangling"]);
+}
+
+#[test]
+fn the_empty_tree_of_what_keeps_cached_results_outlasts_a_power_cut() {
+    let repository = Repository::with(&[("f", "f\n")]);
+    let plan = "[tasks.a]\ncache = true\nrun = 'echo a > a'\n[tasks.b]\nneeds = ['a']\nrun = 'exit 1'\n";
+    for round in 0..2 {
+        Swarm::run(&repository, "p", plan).exits(1);
+        let empty_tree = Path::new(".git/objects/4b/825dc642cb6eb9a060e54bf8d69288fbee4904");
+        assert!(repository.path().join(empty_tree).metadata().is_ok_and(|file| file.len() > 0), "round {round}");
+        is_sound(&repository);
+        harm(&repository, empty_tree, Some(""));
+    }
+}

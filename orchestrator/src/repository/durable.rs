@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use git2::{ConfigLevel, ErrorCode, Oid};
+use git2::{ConfigLevel, ErrorCode, ObjectType, Oid};
 use rustix::fs::{Advice, MemfdFlags, fadvise, fdatasync, memfd_create};
 
 use super::{Handle, Repository, RepositoryError};
@@ -91,6 +91,19 @@ impl Repository {
             (Err(error), None) => Err(self.why_not_walked(error)),
             (Ok(()), None) => Ok(None),
         }
+    }
+
+    /// Writes an object of ours to the disk, whatever a power cut left of an earlier one.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] when it cannot be written.
+    pub(crate) fn write_durably(&self, kind: ObjectType, bytes: &[u8]) -> Result<Oid, RepositoryError> {
+        let git = self.handle()?;
+        let id = Oid::hash_object(kind, bytes)?;
+        self.is_held(&git, id).map_err(|error| self.why_not_walked(error))?;
+        let written = git.odb()?.write(kind, bytes)?;
+        self.sync_loose(&[written])?;
+        Ok(written)
     }
 
     /// Brings these objects to the disk where they are files of their own; those of packs are there.
