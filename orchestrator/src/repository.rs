@@ -19,6 +19,8 @@ use crate::report::sanitize::shell_word;
 
 /// Objects and refs of ours that outlast a power cut.
 mod durable;
+/// Whether recorded results are there with all that they bring.
+mod inspection;
 /// What in a work tree git obeys by its configuration.
 mod obeyed;
 /// Whether a commit is there, gone, or out of reach.
@@ -29,6 +31,7 @@ mod refs;
 mod whole;
 
 pub(crate) use durable::Brought;
+pub(crate) use inspection::Inspection;
 pub use obeyed::Obeyed;
 pub(crate) use presence::Presence;
 pub use refs::Swap;

@@ -194,6 +194,16 @@ impl Cache {
         Ok(count)
     }
 
+    /// Forgets what is recorded under keys: it is not there any more.
+    ///
+    /// # Errors
+    /// [`CacheError`].
+    pub fn forget(&self, repository: &Repository, keys: &[Key]) -> Result<(), CacheError> {
+        let forgotten = self.store().forget_keys(keys)?;
+        let runs = self.removed(forgotten)?;
+        self.keep(repository, runs)
+    }
+
     /// Forgets all results, with their refs and artifacts.
     ///
     /// # Errors

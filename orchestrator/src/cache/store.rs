@@ -266,6 +266,19 @@ impl Store {
         self.forget("SELECT key, run, artifacts FROM results WHERE commit_id = ?1", params![commit])
     }
 
+    /// See [`super::Cache::forget`].
+    pub fn forget_keys(&mut self, keys: &[Key]) -> Result<Vec<Forgotten>, CacheError> {
+        let sql = self.sql();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&sql)?;
+        let mut gone = Vec::new();
+        for key in keys {
+            let select = "SELECT key, run, artifacts FROM results WHERE key = ?1";
+            gone.extend(forgotten(&transaction, select, params![key.to_string()]).map_err(&sql)?);
+        }
+        transaction.commit().map_err(&sql)?;
+        Ok(gone)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) -> Result<Vec<Forgotten>, CacheError> {
         self.connection.execute("DELETE FROM irreproducible", params![]).map_err(self.sql())?;

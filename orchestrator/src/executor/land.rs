@@ -39,7 +39,18 @@ impl Executor {
         landed: Option<String>,
     ) -> Result<FoldedBatch, String> {
         let makes = !self.settler.makers().is_empty();
-        let fold = move || self.fold_batch(&batch, onto.as_deref(), landed.as_deref());
+        let fold = move || {
+            let folded = self.fold_batch(&batch, onto.as_deref(), landed.as_deref());
+            // What an earlier run folded to the same, and a power cut left empty, is not written over while it is there.
+            let is_to_be_repeated = match &folded {
+                Ok(folded) if folded.members.iter().any(|member| matches!(member, FoldedMember::Failed { .. })) => {
+                    self.repository.remove_void_objects()? > 0
+                }
+                Err(BatchError::Repository(error)) => self.repository.may_be_written_again(error)?,
+                _ => false,
+            };
+            if is_to_be_repeated { self.fold_batch(&batch, onto.as_deref(), landed.as_deref()) } else { folded }
+        };
         let folded = match makes {
             // A command that makes files again has work of its own for the pool.
             true => threads::apart("fold", fold).await.map_err(|error| causes(&error))?,

@@ -269,6 +269,8 @@ impl Executor {
         {
             record.notes.push(format!("its result cannot be reused: {reason}"));
         }
+        // Behind the record: it is of this run alone.
+        record.notes.extend(self.why_not_taken(job.instance));
         let Record { change, outputs, notes, refusals, envelope, .. } = record;
         let handed = places.handed();
         AttemptDone { end, duration_ms, change, outputs, handed, notes, refusals, envelope }.masked(&self.jobs.secrets)

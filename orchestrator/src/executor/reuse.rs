@@ -30,6 +30,7 @@ use crate::event::Handed;
 use crate::ids::Attempt;
 use crate::path_globs::PathGlobs;
 use crate::policy::Cage;
+use crate::repository::Inspection;
 use crate::reused;
 use crate::tree::{self, Edits};
 
@@ -58,6 +59,18 @@ pub struct Results {
     fingerprints: tokio::sync::Mutex<HashMap<TaskIx, Result<Digest, String>>>,
     /// By start tree and task.
     inputs: Mutex<HashMap<(Oid, TaskIx), Digest>>,
+    /// Why instances run of which there was a result, for people.
+    not_taken: Mutex<HashMap<InstanceIx, String>>,
+}
+
+/// What of a recorded result can be had in a run.
+enum Restored {
+    /// All of it.
+    Taken(Box<Reuse>),
+    /// It does not fit where the instance would start.
+    Unfit,
+    /// Something of it is in no store any more; what, for people.
+    Gone(String),
 }
 
 /// Why a recorded result cannot be looked up or taken, for people.
@@ -98,6 +111,7 @@ impl Executor {
             policies: self.cages.iter().map(|(name, cage)| (name.clone(), of_policy(cage))).collect(),
             fingerprints: tokio::sync::Mutex::default(),
             inputs: Mutex::default(),
+            not_taken: Mutex::default(),
         });
         Ok(())
     }
@@ -159,19 +173,53 @@ impl Executor {
         }
         let keys: Vec<Key> = known.iter().map(|(_, key)| *key).collect();
         let found = results.cache.find(&keys, results.clock.now_ms()).ok()?;
-        let mut answers: HashMap<InstanceIx, Reuse> = HashMap::new();
-        for ((job, key), recorded) in known.into_iter().zip(found) {
-            let Some(recorded) = recorded else { continue };
-            // What cannot be taken any more (a pruned object, a removed folder) runs again, and is recorded anew.
-            if let Ok(Some(reuse)) = self.restored(results, job, &key, recorded) {
-                answers.insert(job.instance, reuse);
-            }
-        }
+        let mut answers = self.restored_all(results, known.into_iter().zip(found));
         let changes = answers.values().filter_map(|reuse| reuse.change.as_ref());
         let commits = changes.filter_map(|change| Oid::from_str(&change.commit).ok()).collect();
         // What nothing keeps may be gone when it is its turn.
         reused::hold(&self.repository, &self.run, commits).ok()?;
         Some(jobs.iter().map(|job| (job.instance, answers.remove(&job.instance))).collect())
+    }
+
+    /// What can be taken of recorded results, by the instances that take it. What is gone of one (an object that a power cut took or
+    /// that was pruned, a removed folder) is forgotten with all of it: the task runs again, and is recorded anew.
+    fn restored_all<'a>(
+        &self,
+        results: &Results,
+        found: impl Iterator<Item = ((&'a AttemptJob, Key), Option<Recorded>)>,
+    ) -> HashMap<InstanceIx, Reuse> {
+        let (mut answers, mut gone) = (HashMap::new(), Vec::new());
+        let Ok(mut inspection) = Inspection::of(&self.repository) else { return answers };
+        for ((job, key), recorded) in found {
+            let Some(recorded) = recorded else { continue };
+            let from = recorded.run.clone();
+            let why = match self.restored(results, (job, &key), &mut inspection, recorded) {
+                Ok(Restored::Taken(reuse)) => {
+                    answers.insert(job.instance, *reuse);
+                    continue;
+                }
+                Ok(Restored::Unfit) => continue,
+                Ok(Restored::Gone(what)) => {
+                    gone.push(key);
+                    what
+                }
+                Err(error) => causes(&*error),
+            };
+            let told = format!("it ran although {} recorded its result: {why}", from.0);
+            results.not_taken.lock().unwrap_or_else(PoisonError::into_inner).insert(job.instance, told);
+        }
+        if !gone.is_empty()
+            && let Err(error) = results.cache.forget(&self.repository, &gone)
+        {
+            tracing::warn!(error = %causes(&error), "recorded results that are gone cannot be forgotten");
+        }
+        answers
+    }
+
+    /// Why an instance runs of which an earlier run recorded a result; once.
+    pub(super) fn why_not_taken(&self, instance: InstanceIx) -> Option<String> {
+        let results = self.results.as_ref()?;
+        results.not_taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance)
     }
 
     /// Records the result of an attempt that passed, unless its task says nothing of reuse or it was not the first try.
@@ -384,34 +432,29 @@ impl Executor {
         Ok(mix.done())
     }
 
-    /// A recorded result in this run; `None` when it cannot be taken here.
+    /// A recorded result in this run.
     fn restored(
         &self,
         results: &Results,
-        job: &AttemptJob,
-        key: &Key,
+        (job, key): (&AttemptJob, &Key),
+        inspection: &mut Inspection<'_>,
         recorded: Recorded,
-    ) -> Result<Option<Reuse>, Box<dyn std::error::Error>> {
+    ) -> Result<Restored, Box<dyn std::error::Error>> {
         let change = match &recorded.change {
             None => None,
             Some(change) => {
-                let git = self.repository.handle()?;
-                let odb = git.odb()?;
-                if ![&change.commit, &change.tree]
-                    .into_iter()
-                    .chain(&change.history)
-                    .all(|id| Oid::from_str(id).is_ok_and(|id| odb.exists(id)))
-                {
-                    return Ok(None);
+                let history = change.history.as_deref().map(Oid::from_str).transpose()?;
+                if let Some(missing) = inspection.first_missing(Oid::from_str(&change.commit)?, history)? {
+                    return Ok(Restored::Gone(format!("its object {missing} is gone (a power cut, git prune?)")));
                 }
                 // Another policy may hide something since it was recorded.
                 if self.link_to_hidden(Oid::from_str(&change.base_tree)?, Oid::from_str(&change.tree)?)?.is_some() {
-                    return Ok(None);
+                    return Ok(Restored::Unfit);
                 }
                 match self.on_this_tree(job, change)? {
                     Some(change) if change.tree == change.base_tree => None,
                     Some(change) => Some(ChangeSummary { writes: job.rendered.writes.clone(), ..change }),
-                    None => return Ok(None),
+                    None => return Ok(Restored::Unfit),
                 }
             }
         };
@@ -419,13 +462,14 @@ impl Executor {
         if let Some((digest, _)) = &recorded.artifacts {
             let to = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
             if !folder::taken(&results.cache.artifacts(key), &to, digest)? {
-                return Ok(None);
+                return Ok(Restored::Gone("the files that it handed over are gone or others".to_owned()));
             }
         }
         let Recorded { run, duration_ms, outputs, notes, .. } = recorded;
         // What counts for who runs counts for who need not.
         self.handed_over.book(&job.name, &outputs)?;
-        Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, handed, notes }))
+        let reuse = Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, handed, notes };
+        Ok(Restored::Taken(Box::new(reuse)))
     }
 
     /// The change on the tree that the instance would start from; `None` when it does not fit there.

@@ -78,14 +78,13 @@ impl Executor {
     /// not any more.
     fn can_be_written_again(&self, error: &TakeError) -> Result<bool, RepositoryError> {
         match error {
-            TakeError::Keep(RepositoryError::Vanished(_)) => {
-                // It takes again what is written while it is at it.
-                self.repository.outlast_gc();
-                Ok(true)
+            TakeError::Keep(error) | TakeError::Collect(CollectError::Repository(error)) => {
+                self.repository.may_be_written_again(error)
             }
-            TakeError::Collect(CollectError::Tree(TreeError::Store(_)) | CollectError::Repository(_))
-            | TakeError::Keep(RepositoryError::Git(_)) => Ok(self.repository.remove_void_objects()? > 0),
-            TakeError::Collect(_) | TakeError::Keep(_) => Ok(false),
+            TakeError::Collect(CollectError::Tree(TreeError::Store(_))) => {
+                Ok(self.repository.remove_void_objects()? > 0)
+            }
+            TakeError::Collect(_) => Ok(false),
         }
     }
 

@@ -239,7 +239,14 @@ impl Trees {
         if let Some(commit) = known {
             return Ok(commit);
         }
-        let commit = self.joined_commit(changes)?;
+        let commit = match self.joined_commit(changes) {
+            // What an earlier run joined to the same, and a power cut left empty, is not written over while it is there.
+            Err(TreeError::Repository(error)) if self.repository.may_be_written_again(&error)? => {
+                self.joined_commit(changes)?
+            }
+            Err(TreeError::Fold(_)) if self.repository.remove_void_objects()? > 0 => self.joined_commit(changes)?,
+            commit => commit?,
+        };
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).insert(key, commit);
         Ok(commit)
     }

@@ -168,8 +168,25 @@ impl Repository {
         Ok(removed)
     }
 
+    /// Whether what failed with an error may be done when all of it is written once more: objects that it needs were there and are not
+    /// any more, or files that hold nothing were in their place.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when the store cannot be read.
+    pub(crate) fn may_be_written_again(&self, error: &RepositoryError) -> Result<bool, RepositoryError> {
+        match error {
+            RepositoryError::Vanished(_) => {
+                // Who collects garbage takes again what is written while it is at it.
+                self.outlast_gc();
+                Ok(true)
+            }
+            RepositoryError::Git(_) => Ok(self.remove_void_objects()? > 0),
+            _ => Ok(false),
+        }
+    }
+
     /// Whether some store has an object. A file that holds nothing is no object, and is removed.
-    fn is_held(&self, git: &git2::Repository, id: Oid) -> Result<bool, TreeError> {
+    pub(super) fn is_held(&self, git: &git2::Repository, id: Oid) -> Result<bool, TreeError> {
         let path = self.loose_path(id);
         if holds_nothing(&path) {
             remove_void(path).map_err(|error| git2::Error::from_str(&error.to_string()))?;
@@ -182,7 +199,7 @@ impl Repository {
         Ok(odb.exists(id))
     }
 
-    fn why_not_walked(&self, error: TreeError) -> RepositoryError {
+    pub(super) fn why_not_walked(&self, error: TreeError) -> RepositoryError {
         match error {
             TreeError::Store(error) => error.into(),
             other => RepositoryError::Io { path: self.common_dir.clone(), source: io::Error::other(other) },
@@ -250,7 +267,7 @@ fn each_brought(
 }
 
 /// The same of a tree, as against another one; says whether to go on.
-fn each_in_tree(
+pub(super) fn each_in_tree(
     odb: &git2::Odb<'_>,
     old: Option<Oid>,
     new: Oid,
