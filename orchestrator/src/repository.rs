@@ -520,9 +520,13 @@ impl Repository {
 
 /// Waits until everything is on the disk that the file system of a folder holds.
 fn write_out(folder: PathBuf) -> Result<(), RepositoryError> {
-    let opened = fault::point().and_then(|()| fs::File::open(&folder));
-    let synced = opened.and_then(|opened| Ok(rustix::fs::syncfs(&opened)?));
+    let synced = fault::point().and_then(|()| sync_around(&folder));
     synced.map_err(|source| RepositoryError::Io { path: folder, source })
+}
+
+/// The same as a part of something that counts as one effect.
+fn sync_around(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(fs::File::open(folder)?)?)
 }
 
 /// Renders a value as one line without control characters.

@@ -3,9 +3,10 @@
 //! there makes the names of all younger ones durable, too, and not what is in them, so that a power cut leaves objects of no bytes
 //! under names that git never writes again.
 //!
-//! Not one `fsync` after the other, each of which would wait for a transaction of the file system: the disk is told of many objects
-//! first, and only then each is waited for, most of which is there by then. Nor `syncfs`, which waits for all that builds have written
-//! beside, until there are so many objects that it is the smaller part.
+//! One `fdatasync` after the other flushes the disk's own cache for each object, although the disk was told of all of them first and
+//! most are there by then: 23 objects take 40 ms, 102 take 95, and one `syncfs` takes 15 to 25. But that waits for all that builds have
+//! written beside. So what nobody has written out yet decides ([`unwritten_bytes`]), until there are so many objects that it is the
+//! smaller part.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,15 +17,18 @@ use std::path::{Path, PathBuf};
 use git2::{ConfigLevel, ErrorCode, ObjectType, Oid};
 use rustix::fs::{Advice, MemfdFlags, fadvise, fdatasync, memfd_create};
 
-use super::{Handle, Repository, RepositoryError};
+use super::{Handle, Repository, RepositoryError, sync_around};
 use crate::fault;
 use crate::tree::{self, TreeError};
 
 /// Objects that are written at once; each has its file open for so long.
 const OPEN_MAX: usize = 64;
 
-/// Objects from which on the whole file system is synced instead.
+/// Objects from which on the whole file system is synced, whatever else it has to write.
 const SYNCED_MAX: usize = 100;
+
+/// Bytes that a disk writes while it flushes its cache once: a millisecond at 1 GB/s, or ten of a disk that turns at 100 MB/s.
+const BYTES_A_FLUSH: u64 = 1 << 20;
 
 /// Objects that are looked for of one commit; what lies behind so many is taken to be there.
 const LOOKED_FOR_MAX: usize = 100_000;
@@ -68,7 +72,13 @@ impl Repository {
             return self.make_durable().map(|()| Brought::Durable(Vec::new()));
         }
         let all: Vec<Oid> = all.into_iter().collect();
-        self.sync_loose(&all)?;
+        match unwritten_bytes() {
+            Some(bytes) if bytes < BYTES_A_FLUSH * all.len() as u64 => {
+                let path = self.common_dir.join("objects");
+                sync_around(&path).map_err(|source| RepositoryError::Io { path, source })?;
+            }
+            _ => self.sync_loose(&all)?,
+        }
         Ok(Brought::Durable(all))
     }
 
@@ -233,6 +243,17 @@ impl Repository {
         file.write_all(SYNCED)?;
         Ok(self.synced.get_or_init(|| file))
     }
+}
+
+/// What is in memory only of all that was written to files of this machine, on whichever disk; `None` where the kernel does not say.
+/// Source: proc_meminfo(5), `Dirty` and `Writeback`.
+fn unwritten_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some((kib("Dirty:")? + kib("Writeback:")?) << 10)
 }
 
 /// Visits the objects that a commit and those behind it bring, back to one of `before`, each before it is read; until `visit` says
@@ -407,6 +428,11 @@ mod tests {
         git(fixture.path(), &["reflog", "expire", "--expire=now", "--all"]);
         git(fixture.path(), &["gc", "-q", "--prune=now"]);
         assert!(!repository.still_holds(two, &[one], &brought).expect("legible"));
+    }
+
+    #[test]
+    fn the_kernel_says_what_is_in_memory_only() {
+        assert!(unwritten_bytes().is_some_and(|bytes| bytes < 1 << 50));
     }
 
     #[test]
