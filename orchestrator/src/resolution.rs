@@ -273,8 +273,9 @@ fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Resu
     let tree = git.find_tree(merged.tree)?;
     let point = || fault::point().map_err(|source| ResolutionError::Io { path: at.to_owned(), source });
     point()?;
-    git.checkout_tree(tree.as_object(), Some(CheckoutBuilder::new().force().update_index(false)))?;
+    git.checkout_tree(tree.as_object(), Some(CheckoutBuilder::new().force()))?;
     let mut index = git.index()?;
+    // What was just laid out stays known with its times: `git merge --abort` takes a file of which nothing is known for an edit.
     index.read_tree(&tree)?;
     for place in &merged.places {
         put_stages(&mut index, place)?;

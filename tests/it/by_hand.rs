@@ -69,6 +69,21 @@ fn a_conflict_is_opened_as_git_leaves_one() {
 }
 
 #[test]
+fn git_gives_up_the_merge_of_an_opened_conflict_at_once() {
+    let files = [("a.txt", "one\n"), ("b.txt", "b\n"), ("d/x", "x\n"), ("d/y", "y\n"), ("z", "z\n")];
+    let repository = Repository::with(&files);
+    let plan = "[tasks.a]\nrun = 'echo from a >> a.txt; echo d > d/new'\n\
+                [tasks.b]\nrun = 'echo from b >> a.txt; echo 2 > d/x; chmod +x d/y; echo new > new; rm b.txt z; mkdir z; echo > z/q'\n";
+    Swarm::run(&repository, "it", plan).exits(5);
+    let at = opened(&repository);
+    let git = |words: &[&str]| repository.run_git(&[&["-C", at.to_str().expect("a plain path")], words].concat());
+    let Some(_) = git(&["merge", "--abort"]) else { return };
+    assert_eq!(git(&["status", "--porcelain"]).as_deref(), Some(""));
+    assert_eq!(fs::read_to_string(at.join("a.txt")).expect("as it landed"), "one\nfrom a\n");
+    assert!(at.join("z").is_file() && !at.join("new").exists());
+}
+
+#[test]
 fn what_was_edited_for_a_result_that_was_dropped_meanwhile_can_be_kept() {
     let repository = conflicted("");
     let at = opened(&repository);
