@@ -88,6 +88,12 @@ pub enum ApplyError {
         /// Rendered for people; at least one, at most 20.
         paths: Vec<String>,
     },
+    /// Links that stand in this checkout as files (`core.symlinks = false`), which only git itself replaces.
+    #[error("apply to {}: core.symlinks is false here, and git keeps a file in the place of a symbolic link", paths.join(", "))]
+    LinksAsFiles {
+        /// Rendered for people; at least one, at most 20.
+        paths: Vec<String>,
+    },
     /// Local changes are in the way.
     #[error("apply: local changes to {} would be overwritten", paths.join(", "))]
     LocalChanges {

@@ -10,8 +10,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::{
-    AttrCheckFlags, DiffOptions, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, IndexTime, Oid, Status,
-    StatusOptions,
+    AttrCheckFlags, Diff, DiffOptions, ErrorCode, FileMode, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag,
+    IndexTime, Oid, Status, StatusOptions,
 };
 
 use super::{ApplyError, PATHS_MAX};
@@ -57,6 +57,10 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
     let filtered = filtered_here(git, &written)?;
     if !filtered.is_empty() {
         return Err(ApplyError::Filtered { paths: filtered });
+    }
+    let as_files = links_as_files(git, &diff)?;
+    if !as_files.is_empty() {
+        return Err(ApplyError::LinksAsFiles { paths: as_files });
     }
     let Known { changes, moved, mut obstacles } = known_to_git(git, root, &touched)?;
     if !changes.is_empty() {
@@ -164,6 +168,18 @@ fn filtered_here(git: &git2::Repository, written: &BTreeSet<Vec<u8>>) -> Result<
         }
     }
     Ok(filtered)
+}
+
+/// Links that change or go, where git wrote a file for each; rendered for people. libgit2 takes such a file for somebody's change.
+/// Source: git-config(1), `core.symlinks`.
+fn links_as_files(git: &git2::Repository, diff: &Diff<'_>) -> Result<Vec<String>, ApplyError> {
+    match git.config()?.get_bool("core.symlinks") {
+        Ok(false) => {}
+        Err(error) if error.code() != ErrorCode::NotFound => return Err(error.into()),
+        Ok(true) | Err(_) => return Ok(Vec::new()),
+    }
+    let old = diff.deltas().filter(|delta| delta.old_file().mode() == FileMode::Link);
+    Ok(old.filter_map(|delta| delta.old_file().path_bytes().map(display_path)).take(PATHS_MAX).collect())
 }
 
 fn is_skipped(entry: &IndexEntry) -> bool {

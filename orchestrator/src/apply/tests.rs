@@ -300,6 +300,31 @@ fn what_only_git_itself_writes_is_left_to_git() {
 }
 
 #[test]
+fn a_link_that_stands_here_as_a_file_is_left_to_git() {
+    let it = Fixture::new();
+    let git = |words: &[&str]| git(it.folder.path(), words);
+    for (key, value) in [("user.name", "t"), ("user.email", "t@example.org"), ("core.symlinks", "false")] {
+        git(&["config", key, value]);
+    }
+    let link_to = |target: &str| {
+        fs::write(it.path("link"), target).expect("space");
+        git(&["update-index", "--add", "--cacheinfo", "120000", git(&["hash-object", "-w", "link"]).trim(), "link"]);
+        git(&["commit", "-q", "-m", target]);
+        it.head()
+    };
+    let (before, target) = (link_to("a.txt"), link_to("b.txt"));
+    git(&["reset", "-q", "--hard", &before.to_string()]);
+    let refused = it.refused(target);
+    assert!(matches!(&refused, ApplyError::LinksAsFiles { paths } if paths == &["link"]), "{refused}");
+    assert!(refused.to_string().contains("core.symlinks is false"), "{refused}");
+    git(&["merge", "-q", &target.to_string()]);
+    assert_eq!(it.read("link"), "b.txt", "as it says");
+    let new = it.deep_target("d/new");
+    git(&["reset", "-q", "--hard", &it.base.to_string()]);
+    it.apply(new).expect("it is about no link");
+}
+
+#[test]
 fn a_sparse_checkout_takes_what_changes_in_it_and_names_what_is_not_there() {
     let it = Fixture::new();
     git(it.folder.path(), &["sparse-checkout", "set", "--no-cone", "/b.txt", "/.gitignore"]);

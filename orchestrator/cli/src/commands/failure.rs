@@ -284,7 +284,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Bare => format!("merge {branch} in a clone"),
         ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
         ApplyError::Unmerged { paths } => unmerged_hint(&shell_words(paths)),
-        ApplyError::Sparse { .. } | ApplyError::Filtered { .. } => {
+        ApplyError::Sparse { .. } | ApplyError::Filtered { .. } | ApplyError::LinksAsFiles { .. } => {
             format!("git merge {branch} does it, the branch is an ordinary one")
         }
         // Untracked files may be in the way, too.
