@@ -15,7 +15,7 @@ use git2::build::CheckoutBuilder;
 
 use crate::fault;
 use crate::removal::remove_tree;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Repository, RepositoryError, shared_settings};
 
 /// Worktrees of one name before a person is asked to remove some.
 const WORKTREES_MAX: u32 = 100;
@@ -151,7 +151,7 @@ fn make(repository: &Repository, commit: Oid, admin: &Path, at: &Path) -> Result
     }
     fs::create_dir(at).map_err(|source| RepositoryError::Io { path: at.to_owned(), source })?;
     write(at.join(".git"), &[b"gitdir: ", &*line(admin)].concat())?;
-    let git = git2::Repository::open(at)?;
+    let git = shared_settings::open(at)?;
     let tree = repository.tree_of(commit)?;
     fault::point().map_err(|source| RepositoryError::Io { path: at.to_owned(), source })?;
     git.checkout_tree(git.find_tree(tree)?.as_object(), Some(CheckoutBuilder::new().force()))?;

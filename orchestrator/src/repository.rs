@@ -27,6 +27,8 @@ mod obeyed;
 mod presence;
 /// Refs: read, listed, and moved only from what they are known to name.
 mod refs;
+/// Which files of settings count beside a repository's own.
+pub mod shared_settings;
 /// Whether all of a commit is there.
 mod whole;
 
@@ -283,6 +285,7 @@ impl Repository {
             _ => RepositoryError::NotFound(start.to_owned()),
         })?;
         let opened = git2::Repository::open_ext(start, RepositoryOpenFlags::empty(), none);
+        let opened = opened.and_then(|git| shared_settings::count_in(&git).map(|()| git));
         Repository::checked(opened.map_err(|error| why_not_opened(&found, error))?)
     }
 
@@ -291,7 +294,7 @@ impl Repository {
     /// # Errors
     /// All of [`RepositoryError`] but those of revisions.
     pub fn open(path: &Path) -> Result<Self, RepositoryError> {
-        Repository::checked(git2::Repository::open(path).map_err(|error| why_not_opened(path, error))?)
+        Repository::checked(shared_settings::open(path).map_err(|error| why_not_opened(path, error))?)
     }
 
     fn checked(git: git2::Repository) -> Result<Self, RepositoryError> {
@@ -326,7 +329,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Git`] when the repository vanished.
     pub(crate) fn fresh(&self) -> Result<git2::Repository, git2::Error> {
-        git2::Repository::open(&self.door)
+        shared_settings::open(&self.door)
     }
 
     /// The `.git` folder of the checkout that was opened; for a linked worktree, its folder below `worktrees/`.

@@ -36,7 +36,7 @@ use crate::merge::{FileRules, FoldError, Step};
 use crate::open::{self, OpenError, open_worktree};
 use crate::path_globs::BadGlob;
 use crate::report::sanitize;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Repository, RepositoryError, shared_settings};
 use crate::tree::{self, TreeError};
 
 /// Worktrees in which somebody settled a result and that have served.
@@ -269,7 +269,7 @@ fn merged(
 
 /// Makes a checkout of the tip look like a merge in its midst.
 fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Result<(), ResolutionError> {
-    let git = git2::Repository::open(at)?;
+    let git = shared_settings::open(at)?;
     let tree = git.find_tree(merged.tree)?;
     let point = || fault::point().map_err(|source| ResolutionError::Io { path: at.to_owned(), source });
     point()?;
@@ -339,7 +339,7 @@ pub fn finish(
 ) -> Result<ChangeSummary, ResolutionError> {
     let at = place_of(repository, subject.run, subject.id)?
         .ok_or_else(|| ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() })?;
-    let there = git2::Repository::open(&at)?;
+    let there = shared_settings::open(&at)?;
     let path = there.path().join(NOTE);
     let text = fs::read_to_string(&path).map_err(|source| ResolutionError::Io { path: path.clone(), source })?;
     let outdated = || ResolutionError::Outdated(at.clone());
@@ -490,7 +490,7 @@ pub fn abort(repository: &Repository, subject: Subject<'_>, edits: Edits) -> Res
 /// Whether the files are others than those that were laid out, and than those of the result, which is kept. What git ignores
 /// does not count.
 fn is_edited(at: &Path, result: Oid) -> Result<bool, ResolutionError> {
-    let git = git2::Repository::open(at)?;
+    let git = shared_settings::open(at)?;
     let path = git.path().join(NOTE);
     let text = fs::read_to_string(&path).map_err(|source| ResolutionError::Io { path, source })?;
     let Ok(Note { laid_out: Some(laid_out), .. }) = serde_json::from_str(&text) else { return Ok(true) };

@@ -189,3 +189,38 @@ fn formats_that_cannot_be_read_are_refused_by_name() {
         assert!(!other.join(".git/swarm").exists(), "nothing was begun");
     }
 }
+
+#[test]
+fn settings_count_that_git_s_variables_name() {
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    for key in ["user.name", "user.email"] {
+        repository.git().config().and_then(|mut config| config.remove(key)).expect("it was set");
+    }
+    let identity = |who: &str| format!("[user]\nname = {who}\nemail = {who}@example.org\n");
+    fs::write(repository.home().join(".gitconfig"), identity("home")).expect("space");
+    let global = repository.beside("global");
+    fs::write(&global, identity("named")).expect("space");
+    let (ignored, system) = (repository.beside("ignored"), repository.beside("system"));
+    fs::write(&ignored, "*.log\n").expect("space");
+    fs::write(&system, format!("[core]\nautocrlf = true\nexcludesFile = {}\n", ignored.display())).expect("space");
+    let [global, system] = [&global, &system].map(|path| path.display().to_string());
+    let run = |into: &str, variables: &[(&str, &str)]| {
+        let plan = "[tasks.t]\nrun = 'echo new > new.txt; echo log > t.log'\n";
+        let run = Swarm::run(&repository, "it", plan).args(&["--into", into]);
+        let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).exits(0);
+        let git = repository.git();
+        let commit = git.find_commit(repository.commit_of(into).expect("it landed")).expect("a commit");
+        let author = commit.author().name().map(str::to_owned);
+        (author.expect("a name"), repository.files(into).contains_key("t.log"), ended.out)
+    };
+    let (author, is_logged, _) = run("one", &[]);
+    assert_eq!((author.as_str(), is_logged), ("home", true));
+    let (author, is_logged, _) = run("two", &[("GIT_CONFIG_GLOBAL", &global), ("GIT_CONFIG_SYSTEM", &system)]);
+    assert_eq!((author.as_str(), is_logged), ("named", false));
+    let (author, is_logged, _) = run("three", &[("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "yes")]);
+    assert_eq!((author.as_str(), is_logged), ("swarm", true));
+    let refused = Swarm::new(&repository, &["list"]).env("GIT_CONFIG_NOSYSTEM", "perhaps").exits(2);
+    assert!(refused.err.contains("GIT_CONFIG_NOSYSTEM"), "{refused}");
+    Swarm::new(&repository, &["apply"]).env("GIT_CONFIG_SYSTEM", &system).exits(0);
+    assert_eq!(fs::read_to_string(repository.path().join("new.txt")).expect("applied"), "new\r\n");
+}

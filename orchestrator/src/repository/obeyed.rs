@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Repository, RepositoryError, read_small};
+use super::{Repository, RepositoryError, read_small, shared_settings};
 
 /// Hooks that are looked into; git knows some thirty.
 const HOOKS_MAX: usize = 100;
@@ -78,9 +78,8 @@ impl Repository {
     /// what it names ([`Obeyed::is_all`]).
     pub fn obeyed(&self, home: &Path) -> Obeyed {
         let Some(root) = self.workdir() else { return Obeyed::default() };
-        let shared = [git2::Config::find_system(), git2::Config::find_xdg(), git2::Config::find_global()];
         let own = [self.common_dir().join("config"), self.git_dir().join("config.worktree")];
-        let files = own.into_iter().chain(shared.into_iter().filter_map(Result::ok)).collect();
+        let files = own.into_iter().chain(shared_settings::files()).collect();
         let places = Places { root, home };
         let mut obeyed = obeyed_by(files, places, &|path| known_of(read_small(path)));
         obeyed.add_hooks(&self.common_dir().join("hooks"), places);

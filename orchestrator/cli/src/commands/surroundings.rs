@@ -16,6 +16,7 @@ use swarm_orchestrator::policy::paths::unfit_for_state;
 use swarm_orchestrator::policy::{Host, way};
 use swarm_orchestrator::report::{Checkout, Style, sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::repository::shared_settings::{NO_SYSTEM, SharedSettings};
 use swarm_orchestrator::resume::ResumeError;
 use swarm_orchestrator::state::StateDir;
 
@@ -187,6 +188,13 @@ impl Surroundings {
             }
             None => start,
         };
+        let settings = SharedSettings::named(|name| std::env::var_os(name), &folder).map_err(|error| {
+            Failure::usage(
+                format!("read {NO_SYSTEM}: {error}"),
+                "write 1 for no settings of the machine, 0 for those that there are".to_owned(),
+            )
+        })?;
+        settings.follow();
         let commit_epoch_s = match std::env::var_os("SOURCE_DATE_EPOCH") {
             None => None,
             Some(value) => Some(value.to_str().and_then(|value| value.parse().ok()).ok_or_else(|| {
