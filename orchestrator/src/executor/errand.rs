@@ -10,9 +10,8 @@ use swarm_protocol::{Access, Ended, Grant, Stream};
 
 use super::Executor;
 use super::job::{CagedCommand, Jobs};
-use super::places::Places;
+use super::places::{Places, with_private_folders};
 use crate::base::Layers;
-use crate::dispatcher::NeedsView;
 use crate::egress::Leads;
 use crate::ids::Attempt;
 use crate::journal::LogWriter;
@@ -100,18 +99,17 @@ impl Executor {
     async fn errand_in(&self, worktree: &Worktree, errand: Errand<'_>, log: &mut LogWriter) -> Result<Ended, String> {
         let Errand { command, sandbox, places, env: more, grants: shown_besides, jobs, shown, .. } = errand;
         let cage = &self.cages[sandbox];
-        let needs = NeedsView::default();
-        let inside = places.inside(cage.tier(), Access::Write, &needs, &self.state, &self.run);
-        let inside = inside.map_err(|error| causes(&error))?;
+        let how = (cage.tier(), Access::Write);
+        let made = places.caged_beside(how, &Arc::default(), (&self.state, &self.run), "work").await;
+        let (inside, own) = made.map_err(|error| causes(&error))?;
         let mut grants = worktree.grants.clone();
         grants.extend(inside.grants);
         grants.extend(shown_besides);
         let mut env = inside.env;
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(more);
-        let own = places.of_cage_beside(&self.state, "work").await.map_err(|error| causes(&error))?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
-        places.make_private_folders(&self.state, &spec).map_err(|error| causes(&error))?;
+        let spec = with_private_folders(&self.state, spec).await.map_err(|error| causes(&error))?;
         let cwd = worktree.spec.at().clone();
         let RenderedCommand { argv, timeout } = command.clone();
         let caged = CagedCommand { argv, cwd, timeout, leads: Leads { hosts: cage.egress().cloned(), models: None } };

@@ -89,7 +89,7 @@ use crate::tool_servers::ToolServers;
 use crate::worktree::Worktree;
 
 use job::{CagedCommand, Jobs, Ran};
-use places::{Inside, Places};
+use places::{Inside, Places, with_private_folders};
 use reuse::Results;
 use take::{TakeError, Taken};
 use trees::{Start, Trees};
@@ -423,17 +423,16 @@ impl Executor {
     ) -> Result<(SandboxSpec, Inside), Stop> {
         let Trial { job, places, .. } = trial;
         let cage = &self.cages[policy];
-        let attempt = places.inside(cage.tier(), when.out, &job.needs, &self.state, &self.run)?;
+        let how = (cage.tier(), when.out);
+        let (attempt, own) = places.caged_beside(how, &job.needs, (&self.state, &self.run), when.name).await?;
         let mut env = attempt.env.clone();
         env.push(("SWARM_ATTEMPT".to_owned(), job.try_number.to_string()));
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(job.rendered.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut grants = worktree.grants.clone();
         grants.extend(attempt.grants.iter().cloned());
-        let own = places.of_cage_beside(&self.state, when.name).await?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
-        places.make_private_folders(&self.state, &spec)?;
-        Ok((spec, attempt))
+        Ok((with_private_folders(&self.state, spec).await?, attempt))
     }
 
     /// What the work left becomes a commit under a ref, whether it passed or not; then the worktree goes. The commit is

@@ -1,6 +1,7 @@
 //! The folders of one attempt on the host, and what they are called inside its cage.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use swarm_plans::InstanceId;
 use swarm_protocol::{Access, Grant, SandboxSpec, Tier};
@@ -219,6 +220,27 @@ impl Places {
         Ok(AttemptPlaces { folder: self.folder.join(&name), relative: format!("{}/{name}", self.relative) })
     }
 
+    /// [`Places::inside`] and [`Places::of_cage`], for the thread that decides: somebody else makes the folders, however long the disk
+    /// takes.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn caged_beside(
+        &self,
+        (tier, out_access): (Tier, Access),
+        needs: &Arc<NeedsView>,
+        (state, run): (&StateDir, &RunId),
+        name: &str,
+    ) -> std::io::Result<(Inside, AttemptPlaces)> {
+        let (places, needs, state, run) = (self.clone(), Arc::clone(needs), state.clone(), run.clone());
+        let name = name.to_owned();
+        let made = tokio::task::spawn_blocking(move || {
+            let inside = places.inside(tier, out_access, &needs, &state, &run)?;
+            Ok((inside, places.of_cage(&state, &name)?))
+        });
+        made.await?
+    }
+
     /// As [`Places::of_cage`], for the thread that decides: somebody else reads the secret, or waits until it is written.
     ///
     /// # Errors
@@ -227,22 +249,31 @@ impl Places {
         let (places, state, name) = (self.clone(), state.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || places.of_cage(&state, &name)).await?
     }
+}
 
-    /// Makes the host folders that a spec names for private use: copy-on-write layers, home and tmp.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn make_private_folders(&self, state: &StateDir, spec: &SandboxSpec) -> std::io::Result<()> {
-        for cow in &spec.cow {
-            make_private_dir_all(&state.path(&cow.upper))?;
-            make_private_dir_all(&state.path(&cow.work))?;
-        }
-        if let Some(tmp) = &spec.tmp {
-            make_private_dir_all(tmp)?;
-            make_private_dir_all(&spec.home)?;
-        }
-        Ok(())
+/// Makes the host folders that a spec names for private use: copy-on-write layers, home and tmp.
+///
+/// # Errors
+/// The file system's.
+pub fn make_private_folders(state: &StateDir, spec: &SandboxSpec) -> std::io::Result<()> {
+    for cow in &spec.cow {
+        make_private_dir_all(&state.path(&cow.upper))?;
+        make_private_dir_all(&state.path(&cow.work))?;
     }
+    if let Some(tmp) = &spec.tmp {
+        make_private_dir_all(tmp)?;
+        make_private_dir_all(&spec.home)?;
+    }
+    Ok(())
+}
+
+/// As [`make_private_folders`], for the thread that decides: somebody else makes them. Gives the spec back.
+///
+/// # Errors
+/// As there.
+pub async fn with_private_folders(state: &StateDir, spec: SandboxSpec) -> std::io::Result<SandboxSpec> {
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || make_private_folders(&state, &spec).map(|()| spec)).await?
 }
 
 fn text(path: &Path) -> String {
@@ -262,6 +293,24 @@ mod tests {
         // Asked for first; the lock is let go by what comes after it on the same thread.
         let (own, ()) = tokio::join!(biased; places.of_cage_beside(&state, "work"), async { drop(lock) });
         assert_eq!(own.expect("a name").relative, places.of_cage(&state, "work").expect("a name").relative);
+    }
+
+    #[tokio::test]
+    async fn what_needs_hand_over_is_not_written_by_the_thread_that_decides() {
+        use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(folder.path()).expect("a state folder");
+        let run = RunId("r-1".to_owned());
+        let places = Places::of(&state, &run, &InstanceId("t".into()), Attempt(1));
+        let slow = places.folder().join("in/needs.json");
+        make_private_dir_all(slow.parent().expect("a folder")).expect("space");
+        // Whoever writes there waits for who reads, who comes after it on the same thread.
+        mknodat(CWD, &slow, FileType::Fifo, Mode::RWXU, 0).expect("made");
+        let needs = Arc::new(NeedsView { json: serde_json::json!({ "a": 1 }), ..NeedsView::default() });
+        let reads = async { open(&slow, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).expect("it is there") };
+        let how = (Tier::Landlock, Access::Write);
+        let (made, _reader) = tokio::join!(biased; places.caged_beside(how, &needs, (&state, &run), "work"), reads);
+        assert!(made.expect("made").0.env.iter().any(|(name, _)| name == "SWARM_NEEDS_JSON"));
     }
 
     #[test]

@@ -10,10 +10,9 @@ use swarm_protocol::{Access, Ended, Stream};
 
 use super::Executor;
 use super::job::{CagedCommand, Ran};
-use super::places::Places;
+use super::places::{Places, with_private_folders};
 use super::trees::{Start, TreeError};
 use crate::base::BaseError;
-use crate::dispatcher::NeedsView;
 use crate::dispatcher::history::{FailedBy, failed_by};
 use crate::egress::Leads;
 use crate::event::AttemptEnd;
@@ -216,12 +215,12 @@ impl Executor {
         hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
     ) -> Result<Ran, SetupError> {
         let cage = &self.cages[sandbox];
-        let inside = places.inside(cage.tier(), Access::Write, &NeedsView::default(), &self.state, &self.run)?;
+        let how = (cage.tier(), Access::Write);
+        let (inside, own) = places.caged_beside(how, &Arc::default(), (&self.state, &self.run), "work").await?;
         let mut grants = worktree.grants.clone();
         grants.extend(inside.grants);
-        let own = places.of_cage_beside(&self.state, "work").await?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, inside.env, &own);
-        places.make_private_folders(&self.state, &spec)?;
+        let spec = with_private_folders(&self.state, spec).await?;
         let (argv, cwd) = (command.argv.clone(), worktree.spec.at().clone());
         let caged = CagedCommand {
             argv,

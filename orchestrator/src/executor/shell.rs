@@ -10,7 +10,7 @@ use serde_json::Value;
 use swarm_plans::{DEFAULT_SANDBOX, Fan, InstanceId, Plan, RenderError, TaskGraph, UserConfig};
 use swarm_protocol::{Access, SandboxSpec};
 
-use super::places::Places;
+use super::places::{Places, make_private_folders};
 use super::setup::setup_parts;
 use super::trees::{Naming, TreeError, Trees, files_matching};
 use crate::base::{BaseError, BaseSettings, Bases, Prepared};
@@ -186,7 +186,7 @@ impl Ground<'_> {
         env.push(("SWARM_RUN".to_owned(), self.row.id.0.clone()));
         env.extend(rendered.env);
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
-        places.make_private_folders(&self.state, &spec)?;
+        make_private_folders(&self.state, &spec)?;
         let mut notes = cage.warnings.clone();
         if cage.egress().is_some() {
             notes.push("the hosts of its policy are not reachable here: the proxy belongs to runs".to_owned());
