@@ -19,8 +19,9 @@ use crate::state::{Left, StateDir};
 const BYTES_A_SECOND_MAX: u64 = 4 << 30;
 /// Inodes that a second takes at most.
 const INODES_A_SECOND_MAX: u64 = 1 << 20;
-/// Looks are not nearer to each other: a look costs a microsecond, and waking up for it some ten.
-const LOOK_EVERY_MIN: Duration = Duration::from_millis(2);
+/// Looks are not nearer to each other, however little there is: that is how long what is [scarce](SCARCE_BYTES) lasts, and where it is,
+/// what the command printed is a witness, too. Each look wakes two threads, for each command that runs.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(32);
 /// Nor farther apart: others write there, too.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 
@@ -240,5 +241,6 @@ mod tests {
         assert_eq!((of(0, None), of(1 << 40, None), next_look(None)), (LOOK_EVERY_MIN, LOOK_EVERY_MAX, LOOK_EVERY_MAX));
         assert_eq!(of(1 << 30, None), Duration::from_millis(250));
         assert_eq!(of(1 << 40, Some(1 << 18)), Duration::from_millis(250));
+        assert_eq!(of(SCARCE_BYTES, None), LOOK_EVERY_MIN);
     }
 }
