@@ -405,7 +405,7 @@ pub fn plan_of(reader: &JournalReader, row: &RunRow) -> Result<LoadedPlan, RunEr
         let text = included.iter().find(|source| source.name == name).map(|source| source.text.clone());
         text.ok_or_else(|| "the journal has no text of it".to_owned())
     };
-    let parsed = swarm_plans::parse_only(&plan.name, &plan.text, &sets, &only, &mut include);
+    let parsed = swarm_plans::parse_recorded(&plan.name, &plan.text, &sets, &only, &mut include);
     let first = |diagnostics: &[swarm_plans::Diagnostic]| {
         refused(diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
     };

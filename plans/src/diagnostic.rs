@@ -11,6 +11,15 @@ pub enum Severity {
     Warning,
 }
 
+/// Which plans something is wrong in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongIn {
+    /// Every one: nobody could run it.
+    EveryPlan,
+    /// One that is about to begin. What it says has a meaning, which an earlier version followed, and a run goes on as it began.
+    NewPlans,
+}
+
 /// A text that diagnostics point into: the plan, a file it includes, or a `--set` argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -49,6 +58,8 @@ impl Location {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
+    /// Which plans it is wrong in.
+    pub wrong_in: WrongIn,
     /// Index into the sources of the same parse.
     pub source: usize,
     /// The bytes it is about.
@@ -68,6 +79,7 @@ impl Diagnostic {
     pub fn error(at: Location, message: impl Into<String>) -> Self {
         Diagnostic {
             severity: Severity::Error,
+            wrong_in: WrongIn::EveryPlan,
             source: at.source as usize,
             span: at.span(),
             message: message.into(),
@@ -80,6 +92,12 @@ impl Diagnostic {
     /// A warning at a place.
     pub fn warning(at: Location, message: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(at, message) }
+    }
+
+    /// The same of plans that are about to begin alone.
+    pub fn in_new_plans(mut self) -> Self {
+        self.wrong_in = WrongIn::NewPlans;
+        self
     }
 
     /// The same with words beside the caret.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Location, Severity, SourceFile, nearest};
+use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Location, Severity, SourceFile, WrongIn, nearest};
 use crate::document::{self, Entry, Node, Table};
 use crate::egress::HostRule;
 use crate::elsewhere::{self, Meant};
@@ -47,14 +47,28 @@ pub const SET: &str = "--set";
 /// The name under which they hold what `--only` says, with commas.
 pub const ONLY: &str = "--only";
 
+/// Who reads a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Whoever begins a run of it.
+    New,
+    /// Whoever goes on with one.
+    Recorded,
+}
+
+/// What a person says of a plan beside it.
+#[derive(Debug, Clone, Copy)]
+struct Beside<'a> {
+    sets: &'a [(String, String)],
+    only: &'a [String],
+}
+
+/// Where the texts of other files come from: by the name in the plan, or why there is none.
+type Include<'a> = dyn FnMut(&str) -> Result<String, String> + 'a;
+
 /// Reads a plan. `name` is shown in diagnostics, and its stem is the plan's name unless it has one; `sets` override `[vars]`;
 /// `include` gives the text of a file that the plan names, or the reason why it cannot.
-pub fn parse(
-    name: &str,
-    text: &str,
-    sets: &[(String, String)],
-    include: &mut dyn FnMut(&str) -> Result<String, String>,
-) -> Parsed {
+pub fn parse(name: &str, text: &str, sets: &[(String, String)], include: &mut Include<'_>) -> Parsed {
     parse_only(name, text, sets, &[], include)
 }
 
@@ -64,8 +78,24 @@ pub fn parse_only(
     text: &str,
     sets: &[(String, String)],
     only: &[String],
-    include: &mut dyn FnMut(&str) -> Result<String, String>,
+    include: &mut Include<'_>,
 ) -> Parsed {
+    read(Reading::New, (name, text), Beside { sets, only }, include)
+}
+
+/// The same of a plan of which a run began: what was no mistake then and has a meaning all the same ([`WrongIn::NewPlans`]) is none.
+pub fn parse_recorded(
+    name: &str,
+    text: &str,
+    sets: &[(String, String)],
+    only: &[String],
+    include: &mut Include<'_>,
+) -> Parsed {
+    read(Reading::Recorded, (name, text), Beside { sets, only }, include)
+}
+
+fn read(reading: Reading, (name, text): (&str, &str), beside: Beside<'_>, include: &mut Include<'_>) -> Parsed {
+    let Beside { sets, only } = beside;
     let plan = SourceFile { name: name.to_owned(), text: line_feeds(text) };
     let mut texts = Texts { sources: vec![plan], diagnostics: Vec::new() };
     let documents = texts.read_all(include);
@@ -80,13 +110,19 @@ pub fn parse_only(
     let plan = documents.map(|documents| {
         let parts = Parts::gather(&documents, &mut diagnostics);
         let vars = variables(&parts, sets, first_set, &mut diagnostics);
-        let mut plan = lower(name, &parts, &vars, &sources, &mut diagnostics);
+        let mut plan = lower((reading, name), &parts, &vars, &sources, &mut diagnostics);
+        if reading == Reading::Recorded {
+            diagnostics.retain(|diagnostic| diagnostic.wrong_in == WrongIn::EveryPlan);
+        }
         // What is wrong with the others is told all the same.
         if !only.is_empty() && !has_errors(&diagnostics) {
             diagnostics.extend(only::keep(&mut plan, only, sources.len() - 1).err().unwrap_or_default());
         }
         plan
     });
+    if reading == Reading::Recorded {
+        diagnostics.retain(|diagnostic| diagnostic.wrong_in == WrongIn::EveryPlan);
+    }
     diagnostics.sort_by_key(|diagnostic| (diagnostic.source, diagnostic.span.start, diagnostic.severity));
     diagnostics.dedup();
     let failed = has_errors(&diagnostics);
@@ -116,7 +152,7 @@ struct Texts {
 
 impl Texts {
     /// The plan's document and those it includes; `None` when the plan itself is not TOML.
-    fn read_all(&mut self, include: &mut dyn FnMut(&str) -> Result<String, String>) -> Option<Vec<Node>> {
+    fn read_all(&mut self, include: &mut Include<'_>) -> Option<Vec<Node>> {
         let plan = self.read(0, keys::PLAN, "a plan");
         let mut documents = vec![plan?];
         let names: Vec<Node> = documents[0].table()?.get("include").and_then(Node::list).unwrap_or_default().to_vec();
@@ -241,7 +277,7 @@ fn variables(
 }
 
 fn lower(
-    name: &str,
+    (reading, name): (Reading, &str),
     parts: &Parts<'_>,
     vars: &IndexMap<String, Json>,
     sources: &[SourceFile],
@@ -258,7 +294,10 @@ fn lower(
     let names: Vec<&str> = names.chain(growths.grown.iter().map(|growth| growth.name.as_str())).collect();
     let mut lower = Lower {
         sources,
-        engine: Engine::new(),
+        engine: match reading {
+            Reading::New => Engine::new(),
+            Reading::Recorded => Engine::of_recorded(),
+        },
         diagnostics: std::mem::take(diagnostics),
         vars,
         templates: parts.templates.iter().map(|(name, entry)| (*name, *entry)).collect(),
@@ -527,6 +566,29 @@ mod tests {
     fn what_comes_later_says_so_by_name() {
         let parsed = parse_alone("version = 1\n[select.w]\nfrom = 'a'\n[tasks.a]\nrepeat = {}\nrun = 'x'\n", &[]);
         assert_eq!(messages(&parsed), ["`select` is not supported yet", "`repeat` is not supported yet"]);
+    }
+
+    #[test]
+    fn what_was_no_mistake_when_a_run_began_is_none_when_it_goes_on() {
+        let read = |text: &str| {
+            let text = format!("version = 1\n{text}");
+            let recorded = parse_recorded("p.toml", &text, &[], &[], &mut |_| Err("no such file".to_owned()));
+            (parse_alone(&text, &[]).plan.is_some(), recorded.plan, recorded.diagnostics)
+        };
+        for now_wrong in [
+            "[tasks.a]\nrun = 'x'\n[merge]\nmode = 'none'\nverify = 'x'\npublish = 'prefix'\n",
+            "[tasks.-a]\nrun = 'x'\n[sandbox.-s]\n",
+            "[tasks.a]\nrun = \"{{ 'a' * 3 }}\"\n",
+            "[tasks.a]\nrun = \"{% set x = 'a' ~ 'b' %}{{ x }}\"\nif = \"'a' * 2 == 'aa'\"\n",
+            "[tasks.a]\nallow-failure = true\nrun = 'x'\n[tasks.r]\nagent = { prompt = 'r' }\nreview = ['a']\n",
+        ] {
+            let (new, recorded, said) = read(now_wrong);
+            assert!(!new && recorded.is_some(), "{now_wrong}: {said:?}");
+        }
+        for wrong in ["[tasks.a]\nrum = 'x'\n", "[tasks.a]\nrun = '{{ nobody }}'\n", "[tasks.'a b']\nrun = 'x'\n"] {
+            let (new, recorded, said) = read(wrong);
+            assert!(!new && recorded.is_none() && !said.is_empty(), "{wrong}: {said:?}");
+        }
     }
 
     #[test]

@@ -102,9 +102,9 @@ pub use agent::{
     Agent, AgentMode, AgentSettings, CONTEXT_TOKENS_DEFAULT, LanguageServers, OUTPUT_TOKENS_DEFAULT, Submits,
 };
 pub use allowance::{Allowance, AllowanceError, RepositoryAllowances};
-pub use diagnostic::{Diagnostic, Location, Severity, SourceFile};
+pub use diagnostic::{Diagnostic, Location, Severity, SourceFile, WrongIn};
 pub use egress::{Host, HostError, HostRule};
-pub use file::{Parsed, parse, parse_only};
+pub use file::{Parsed, parse, parse_only, parse_recorded};
 pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
 pub use ids::{InstanceId, TaskName, task_in};
 pub use instance::{Binding, BoundValue, Instance, InstanceIx, Origin};

@@ -200,7 +200,7 @@ fn without_target(table: &Table) -> impl Iterator<Item = Diagnostic> {
             }
             _ => "leave it out, or write mode = \"train\"",
         };
-        Diagnostic::error(entry.key_at, message).hint(hint)
+        Diagnostic::error(entry.key_at, message).hint(hint).in_new_plans()
     })
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn attach(tasks: &mut [Task], diagnostics: &mut Vec<Diagnostic>) {
                 let message =
                     format!("a review of `{name}` holds nothing back: whoever waits goes on when `{name}` fails");
                 let hint = format!("take `allow-failure` from `{name}`: without approval it fails");
-                diagnostics.push(Diagnostic::error(place, message).hint(hint));
+                diagnostics.push(Diagnostic::error(place, message).hint(hint).in_new_plans());
             }
             tasks[task.index()].reviewers.push(Reviewer { by: by.clone(), agent: (*agent).clone() });
         }

@@ -106,7 +106,7 @@ fn check_named(table: &Table, kind: &Kind, what: &str, diagnostics: &mut Vec<Dia
         } else if entry.key.starts_with('-') {
             // It would be an option wherever a person types it.
             let message = format!("`{}` is not a name: it begins with a dash", entry.key);
-            diagnostics.push(Diagnostic::error(entry.key_at, message).hint(keys::NAMES));
+            diagnostics.push(Diagnostic::error(entry.key_at, message).hint(keys::NAMES).in_new_plans());
         }
         match (kind, entry.node.table()) {
             (Kind::Table(keys), None) if keys.iter().any(|key| key.name == entry.key) => {

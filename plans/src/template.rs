@@ -10,7 +10,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 
-use crate::code_spans::{Code, NO_COMMENT, excess};
+use crate::code_spans::{Code, Excess, NO_COMMENT, excess};
 use crate::code_tree::{CodeTree, Origin};
 use crate::diagnostic::{Diagnostic, Location};
 use crate::filters;
@@ -129,6 +129,8 @@ pub(crate) struct Engine {
     text: Environment<'static>,
     glob: Environment<'static>,
     known: HashMap<(Dialect, Arc<str>), Arc<Compiled>>,
+    /// What code would let grow.
+    growth: fn(&str, Code) -> Option<Excess>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -153,7 +155,12 @@ impl Engine {
         filters::bound(&mut text);
         let mut glob = text.clone();
         glob.set_formatter(write_glob_literal);
-        Engine { vars: Value::from_pairs::<_, &str, Value>([]), text, glob, known: HashMap::new() }
+        Engine { vars: Value::from_pairs::<_, &str, Value>([]), text, glob, known: HashMap::new(), growth }
+    }
+
+    /// One for the plan of a run that began: what its templates let grow, they did then.
+    pub fn of_recorded() -> Self {
+        Engine { growth: |_, _| None, ..Engine::new() }
     }
 
     /// Keeps the plan's variables in the form in which templates read them.
@@ -222,7 +229,7 @@ impl Engine {
             Box::new(error.hint("braces that are no template's stand in {% raw %}…{% endraw %}"))
         };
         let code = if dialect == Dialect::Expression { Code::All } else { Code::Braces };
-        if let Some(excess) = excess(source, code).or_else(|| growth(source, code)) {
+        if let Some(excess) = excess(source, code).or_else(|| (self.growth)(source, code)) {
             let error = Diagnostic::error(inside(at, raw, source, excess.at), excess.message);
             return Err(Box::new(error.hint("reckon it in the task itself, and keep its template short")));
         }

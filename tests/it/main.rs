@@ -58,6 +58,8 @@ mod lives;
 mod model_faults;
 /// Programs that ask models inside a task.
 mod models;
+/// Runs by plans that nobody may begin any more.
+mod older_plans;
 /// Plans that models write.
 mod planner;
 /// Files that a power cut left empty.
