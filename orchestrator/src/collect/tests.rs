@@ -385,7 +385,7 @@ fn what_a_sparse_worktree_does_not_show_is_not_gone_with_what_it_shows() {
     check("mv dir old; mkdir dir; cp old/a dir/a; rm -r old", "");
     check("mv dir new", "D 000000 dir/a\nA 100644 new/a\n");
     for backend in BACKENDS {
-        for script in ["rm -r dir; echo x > dir", "mkdir README; echo x > README/x"] {
+        for script in ["rm -r dir; echo x > dir", "mkdir README; echo x > README/x", "echo more >> README"] {
             let scene = sparse_scene(backend, &FILES, &[], &["dir/a"]);
             if crate::base::tests::run_in(&scene.worktree, script).is_some() {
                 let collected = scene.collect(None, &CollectLimits::default());

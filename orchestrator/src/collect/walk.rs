@@ -361,7 +361,7 @@ impl Walk<'_> {
         if base.map(Entry::canonical) == Some(entry) {
             return Ok(());
         }
-        if base.is_some_and(|base| base.is_tree()) && self.hides(path) {
+        if base.is_some() && self.hides(path) {
             return Err(self.hostile(path, UNSEEN));
         }
         check_component(name).map_err(|reason| self.hostile(path, reason))?;
@@ -505,7 +505,7 @@ impl Walk<'_> {
 }
 
 /// Why a path is refused where a sparse worktree does not show what is there.
-const UNSEEN: &str = "files that `[workspace] sparse` leaves out are at this path";
+const UNSEEN: &str = "what `[workspace] sparse` leaves out is at this path, and nobody saw it who wrote here";
 
 /// Says what a refusal is about, where the rest is kept.
 pub(super) fn left_out(refusal: &Refusal) -> String {

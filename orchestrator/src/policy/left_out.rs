@@ -16,6 +16,11 @@ use crate::repository::{Repository, RepositoryError};
 pub fn brought_by(worktree: &Path, path: &Path) -> String {
     // A hint: where git cannot be asked it is told as most files are.
     let Some(Entry { key, path: entry, ignored_by }) = entry(worktree, path).ok().flatten() else {
+        if is_committed(worktree, path).unwrap_or(false) {
+            return "name it in `sparse` of [workspace], where that leaves it out, or start the plan again, where it was committed behind \
+                    the run's base: swarm run (a retry keeps the run's plan and base)"
+                .to_owned();
+        }
         let path = shell_word(&path.to_string_lossy());
         return format!(
             "git add {path} && git commit, where it is not committed, and start the plan again: swarm run (a retry keeps the \
@@ -80,6 +85,13 @@ fn entry<'p>(worktree: &Path, path: &'p Path) -> Result<Option<Entry<'p>>, Repos
     Ok(None)
 }
 
+/// Whether the commit that is checked out has a path.
+fn is_committed(worktree: &Path, path: &Path) -> Result<bool, RepositoryError> {
+    let repository = Repository::open(worktree)?;
+    let git = repository.handle()?;
+    Ok(git.head()?.peel_to_tree()?.get_path(path).is_ok())
+}
+
 /// A file that is not to be committed although git would take it.
 fn secret(path: &Path) -> Option<Entry<'_>> {
     let copied = Entry { key: "copy", path, ignored_by: IgnoredBy::Others };
@@ -123,5 +135,6 @@ mod tests {
         let committed = "git add new && git commit, where it is not committed, and start the plan again: swarm run (a retry keeps the \
                          run's base)";
         assert_eq!(told("new"), committed);
+        assert!(told("src/a").starts_with("name it in `sparse`"), "{}", told("src/a"));
     }
 }

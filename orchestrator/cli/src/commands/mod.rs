@@ -414,7 +414,6 @@ mod tests {
         for line in [
             "swarm bogus",
             "swarm plan",
-            "swarm run",
             "swarm run p.toml --goal x",
             "swarm run p.toml --yes",
             "swarm run --goal x --set a=b",
