@@ -285,9 +285,23 @@ fn edit<'a>(old: &'a str, new: &'a str, all: bool) -> Edit<'a> {
 fn on_patch(root: &Path) -> Naming<Patch> {
     let root = root.to_owned();
     Box::new(move |input, each| {
+        // What it changes is shown, and may be moved to where it is looked at.
+        for path in looked_at_by(&root, &input.patch)? {
+            [Some(&path), led_to(&root, &path).as_ref()].into_iter().flatten().for_each(|path| each(Act::Read(path)));
+        }
         changed_by(&root, &input.patch)?.iter().for_each(|path| each(Act::Write(path)));
         Ok(())
     })
+}
+
+/// The files that a patch changes as they are there.
+fn looked_at_by(root: &Path, patch: &str) -> Result<Vec<String>, Refused> {
+    let patches = patch::parse(patch).map_err(|error| Refused(error.to_string()))?;
+    let looked_at = patches.iter().filter_map(|patch| match patch {
+        FilePatch::Update { path, .. } | FilePatch::Delete { path } => Some(path),
+        FilePatch::Add { .. } => None,
+    });
+    looked_at.map(|path| plain(root, path)).collect()
 }
 
 /// The files that a patch touches.

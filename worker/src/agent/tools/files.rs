@@ -259,11 +259,11 @@ impl Files {
     }
 
     /// A patch quotes what it changes, so a file that was never read may be patched by what it quotes; one that was read has
-    /// to be as it was, and what is removed or added to without a quotation has to be known.
+    /// to be as it was, and what is removed, moved or added to without a quotation has to be known.
     fn may_patch(&self, path: &str, now: &Content, patches: &[FilePatch]) -> Result<(), Refused> {
         let quotes = |patch: &FilePatch| match patch {
             FilePatch::Update { path: named, hunks, .. } => {
-                named == path && hunks.iter().all(|hunk| !hunk.old.is_empty())
+                named == path && !hunks.is_empty() && hunks.iter().all(|hunk| !hunk.old.is_empty())
             }
             FilePatch::Add { .. } | FilePatch::Delete { .. } => false,
         };
@@ -556,6 +556,7 @@ mod tests {
         let patch = |body: &str| format!("*** Begin Patch\n{body}\n*** End Patch");
         assert!(files.patch(&patch("*** Delete File: a")).unwrap_err().0.contains("not read yet"));
         assert!(files.patch(&patch("*** Update File: a\n@@\n+z")).unwrap_err().0.contains("not read yet"));
+        assert!(files.patch(&patch("*** Update File: a\n*** Move to: b")).unwrap_err().0.contains("not read yet"));
         files.patch(&patch("*** Update File: a\n-x\n+z")).unwrap();
         std::fs::write(&path, "z\nw\n").unwrap();
         assert!(files.patch(&patch("*** Update File: a\n-z\n+x")).unwrap_err().0.contains("has changed"));

@@ -167,6 +167,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_patch_changes_it_looks_at() {
+        let (folder, toolbox) = toolbox();
+        std::fs::create_dir(folder.path().join("keys")).unwrap();
+        std::fs::write(folder.path().join("keys/a"), "x\n").unwrap();
+        std::os::unix::fs::symlink("keys/a", folder.path().join("link")).unwrap();
+        let decide = |body: &str| {
+            let patch = format!("*** Begin Patch\n{body}\n*** End Patch");
+            toolbox.decide("apply_patch", &input(json!({"patch": patch})), &denying("read(keys/**)"), Mode::Full)
+        };
+        for body in [
+            "*** Update File: keys/a\n*** Move to: out",
+            "*** Update File: ./keys//a\n@@\n-x\n+y",
+            "*** Update File: link\n*** Move to: out",
+            "*** Delete File: keys/a",
+        ] {
+            assert!(matches!(decide(body), Decision::Deny(_)), "{body}");
+        }
+        for body in ["*** Add File: keys/b\n+x", "*** Update File: other\n*** Move to: keys/c"] {
+            assert_eq!(decide(body), Decision::Allow, "{body}");
+        }
+    }
+
+    #[test]
     fn a_path_in_another_spelling_meets_the_same_rule() {
         let (folder, toolbox) = toolbox();
         let whole = folder.path().canonicalize().unwrap().join("keys/a.pem");
