@@ -10,6 +10,9 @@ const FUZZY_LINES_MAX: usize = 200;
 const FUZZY_TEXT_LINES_MAX: usize = 20_000;
 /// How alike a passage must be to count as quoted.
 const FUZZY_MIN: f32 = 0.92;
+/// How alike each of its lines must be to the one that it stands for: else a line that was left out, or put in, shifts those behind it,
+/// and a short one that is another weighs next to nothing in a long passage.
+const FUZZY_LINE_MIN: f32 = 0.6;
 /// By how much it must be more alike than any other place.
 const FUZZY_LEAD: f32 = 0.05;
 /// How alike a place must be to be named as a candidate.
@@ -129,7 +132,15 @@ fn fuzzy(text: &[&str], passage: &[&str]) -> Option<usize> {
     scores.sort_by(|a, b| b.1.total_cmp(&a.1));
     let &(at, best) = scores.first()?;
     let second = scores.iter().find(|(other, _)| other.abs_diff(at) >= passage.len()).map_or(0.0, |(_, score)| *score);
-    (best >= FUZZY_MIN && best - second >= FUZZY_LEAD).then_some(at)
+    (best >= FUZZY_MIN && best - second >= FUZZY_LEAD && stands_for(passage, &text[at..][..passage.len()]))
+        .then_some(at)
+}
+
+/// Whether each line of a passage is like its own line of a window, and all are indented as one rule has it.
+fn stands_for(passage: &[&str], window: &[&str]) -> bool {
+    let like = |(a, b): (&&str, &&str)| a.trim() == b.trim() || alike(a.trim(), b.trim()) >= FUZZY_LINE_MIN;
+    let moved = || Shift::between(passage, window).is_some() || Scale::between(passage, window).is_some();
+    window.iter().zip(passage).all(like) && moved()
 }
 
 /// The places most like `passage`, best first: line numbers from 0.
@@ -342,6 +353,28 @@ mod tests {
         assert_eq!(find(TEXT, &["let x = 1;", "x + 1"]), Some((Rung::Indent, vec![1])));
         assert_eq!(find(TEXT, &["fn b() -> {", "    let y = 2;", "}"]), Some((Rung::Fuzzy, vec![5])));
         assert_eq!(find(TEXT, &["fn c() {", "    other();", "}"]), None);
+    }
+
+    #[test]
+    fn a_line_that_was_left_out_makes_a_passage_another_one() {
+        let body: Vec<String> = (0..20).map(|n| format!("    let value_{n} = compute_something({n});")).collect();
+        let mut text = vec!["fn main() {"];
+        text.extend(body.iter().map(String::as_str));
+        let mut quoted = text.clone();
+        text.extend(["    drop(guard);", "}"]);
+        quoted.push("}");
+        assert_eq!(find(&text, &quoted), None);
+        assert_eq!(nearest(&text, &quoted), [0]);
+        let mut misspelt = text.clone();
+        misspelt[21] = "    drop(guards);";
+        assert_eq!(find(&text, &misspelt), Some((Rung::Fuzzy, vec![0])));
+    }
+
+    #[test]
+    fn what_is_quoted_with_a_few_other_characters_is_still_indented_by_one_rule() {
+        let text = ["def f():", "    if x:", "        return 1", "    return 2", "", "def g():"];
+        assert_eq!(find(&text, &["if x:", "    return 1", "return 2", "", "def g"]), None);
+        assert_eq!(find(&text, &["if x:", "    return 1", "return 2;"]), Some((Rung::Fuzzy, vec![1])));
     }
 
     #[test]
