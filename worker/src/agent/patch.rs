@@ -333,7 +333,7 @@ fn updated(path: &str, before: &str, hunks: &[Hunk]) -> Result<String, PatchErro
             Rung::Exact | Rung::TrailingSpace => hunk.new.clone(),
         };
         // An insertion behind a last line that has no end gives it one.
-        if !after.is_empty() && !after.ends_with('\n') && !hunk.new.is_empty() {
+        if !after.is_empty() && !after.ends_with(&end[end.len() - 1..]) && !hunk.new.is_empty() {
             after.push_str(end);
         }
         let unended = window.end == file.len() && file.last().is_some_and(|line| line.end.is_empty());
@@ -423,6 +423,8 @@ mod tests {
         assert_eq!(crlf, [text("a", "x\r\nz\r\nw")]);
         assert_eq!(applied(&[("a", "x")], "*** Update File: a\n@@\n+y").unwrap(), [text("a", "x\ny\n")]);
         assert_eq!(applied(&[("a", "x\n")], "*** Update File: a\n-x").unwrap(), [text("a", "")]);
+        let old = applied(&[("a", "x\ry\rz\r")], "*** Update File: a\n@@\n-y\n+w").unwrap();
+        assert_eq!(old, [text("a", "x\rw\rz\r")]);
     }
 
     #[test]

@@ -112,6 +112,8 @@ impl Files {
     pub fn write(&mut self, path: &str, text: &str) -> ToolResult {
         let path = plain(&self.root_path, path)?;
         let before = self.content(&path)?;
+        let marked = before.as_ref().is_some_and(|before| before.marked);
+        let text = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| marked).unwrap_or(text);
         if let Some(before) = &before {
             let all = 0..lines(&before.text).len();
             if let Some(line) = self.known(&path, before)?.first_unseen(all) {
@@ -581,6 +583,8 @@ mod tests {
         files.read("a", None, None).unwrap();
         files.write("a", "x\nz\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "\u{feff}x\r\nz\r\n");
+        files.write("a", "\u{feff}x\nw\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\u{feff}x\r\nw\r\n");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
