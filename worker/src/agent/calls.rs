@@ -4,7 +4,7 @@
 use super::hooks::{Hooks, Verdict};
 use super::permission::{Decision, Mode, Rules};
 use super::tools::tool::Input;
-use super::tools::{Refused, ToolResult, Toolbox};
+use super::tools::{Refused, ToolResult, Toolbox, bounded};
 
 /// All that decides on a call.
 #[derive(Debug, Clone, Copy)]
@@ -24,18 +24,32 @@ pub struct Gate<'a> {
 pub struct Decided {
     /// What would be run: the model's input, or a hook's.
     pub input: Input,
+    /// Whose it is.
+    pub source: Source,
     /// Whether it may be.
     pub decision: Decision,
     /// What hooks said besides.
     pub verdict: Verdict,
 }
 
+/// Who said what a call is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The model.
+    Model,
+    /// A hook, in the place of what the model said.
+    Hook,
+}
+
+/// Bytes of a hook's own input that are shown behind what it came to.
+const SHOWN_BYTES_MAX: usize = 2000;
+
 /// Decides on a call. Hooks are asked about what rules would let pass, and what they change is decided on anew: a hook allows
 /// nothing. What the model says of its work at the end (a report, a plan, a review) reaches its reader as the model said it.
 pub fn decide(gate: &Gate<'_>, tool: &str, input: &Input) -> Decided {
     let first = gate.toolbox.decide(tool, input, gate.rules, gate.mode);
     if let Decision::Deny(_) = first {
-        return Decided { input: input.clone(), decision: first, verdict: Verdict::default() };
+        return Decided { input: input.clone(), source: Source::Model, decision: first, verdict: Verdict::default() };
     }
     let mut verdict = gate.hooks.before_call(tool, gate.toolbox.purpose(tool), input);
     let changed = verdict.input.take();
@@ -45,15 +59,21 @@ pub fn decide(gate: &Gate<'_>, tool: &str, input: &Input) -> Decided {
         (None, Decision::Allow, Some(why)) => Decision::Ask(why.clone()),
         (None, decision, _) => decision,
     };
-    Decided { input: changed.unwrap_or_else(|| input.clone()), decision, verdict }
+    let source = if changed.as_ref().is_some_and(|changed| changed != input) { Source::Hook } else { Source::Model };
+    Decided { input: changed.unwrap_or_else(|| input.clone()), source, decision, verdict }
 }
 
-/// Runs a call that was allowed and tells hooks of it. What they object to or add stands behind the result; the verdict says
-/// whether all of it is to end.
+/// Runs a call that was allowed and tells hooks of it. What they put in the call's place, object to or add stands behind the result,
+/// where the model, the transcript and people see it; the verdict says whether all of it is to end.
 pub fn run(gate: &Gate<'_>, tool: &str, decided: &Decided) -> (ToolResult, Verdict) {
     let result = gate.toolbox.run(tool, &decided.input);
     let verdict = gate.hooks.after_call(tool, &decided.input, &result);
-    let mut words: Vec<&str> = decided.verdict.context.iter().chain(&verdict.context).map(String::as_str).collect();
+    let instead = (decided.source == Source::Hook).then(|| {
+        let ran = serde_json::to_string(&decided.input).expect("plain data");
+        format!("what ran instead of this call is {}", bounded(&ran, SHOWN_BYTES_MAX))
+    });
+    let said = instead.iter().chain(&decided.verdict.context).chain(&verdict.context);
+    let mut words: Vec<&str> = said.map(String::as_str).collect();
     words.extend(verdict.refused.as_deref());
     let behind: String = words.iter().map(|words| format!("\n[hook: {words}]")).collect();
     let result = match result {
@@ -132,7 +152,11 @@ mod tests {
         let free = super::tests::scene(&[(HookEvent::PreToolUse, CHANGE)], "read(other)");
         let decided = free.decide("a");
         assert_eq!((&decided.decision, &decided.input["path"]), (&Decision::Allow, &json!("key")));
-        assert!(run(&free.gate(), "read", &decided).0.unwrap().contains("secret"));
+        let result = run(&free.gate(), "read", &decided).0.unwrap();
+        assert!(result.contains("secret"));
+        assert!(result.ends_with(r#"[hook: what ran instead of this call is {"path":"key"}]"#), "{result}");
+        let own = run(&free.gate(), "read", &free.decide("key")).0.unwrap();
+        assert!(!own.contains("instead"), "{own}");
     }
 
     #[test]
