@@ -39,7 +39,13 @@ pub fn of(files: &[SkillFile]) -> (Vec<Skill>, Vec<String>) {
             let name = file.path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
             let Some(name) = name.and_then(|rest| rest.strip_suffix("/SKILL.md")) else { continue };
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if !name.chars().all(plain) || skills.iter().any(|skill| skill.name == name) {
+            if !name.chars().all(plain) {
+                continue;
+            }
+            if let Some(before) = skills.iter().find(|skill| skill.name == name) {
+                let hidden =
+                    format!("the skill {} is hidden by {}/SKILL.md, which has its name", file.path, before.folder);
+                problems.push(hidden);
                 continue;
             }
             match &file.text {
@@ -104,7 +110,8 @@ mod tests {
         assert_eq!(told, [("a", "When tests fail."), ("b", "Review")]);
         assert_eq!((skills[0].body.as_str(), skills[0].folder.as_str()), ("Do this.", ".swarm/skills/a"));
         assert_eq!(skills[1].body, "# Review\nlook");
-        assert_eq!(problems, ["the skill skills/d/SKILL.md is too long, or no text"]);
+        let hidden = "the skill skills/a/SKILL.md is hidden by .swarm/skills/a/SKILL.md, which has its name";
+        assert_eq!(problems, [hidden, "the skill skills/d/SKILL.md is too long, or no text"]);
     }
 
     #[test]
