@@ -119,7 +119,7 @@ impl Executor {
         let models = self.models_for(agent);
         let told = Told { feedback: self.newest_feedback(trial), models: models.clone() };
         let beginning = self.beginning(trial, agent, start, &told)?;
-        let (mut toolset, lacking) = self.toolset(agent).await;
+        let mut toolset = self.toolset(agent).await;
         let submissions = agent.settings.submits.map(|Submits::Plan| self.submissions(models, start.commit));
         let own_tools = submissions.clone().map(|own| own as Arc<dyn OwnTools>);
         toolset.of_coordinator = own_tools.iter().flat_map(|own| own.offered()).collect();
@@ -141,7 +141,7 @@ impl Executor {
             shown: None,
         };
         let (ran, held) = self.talk(trial, talk, worktree, log).await?;
-        let notes = lacking.into_iter().chain(notes(&held)).collect();
+        let notes = notes(&held);
         let spent = held.spent();
         let submitted = submissions.map(|submissions| submissions.taken());
         Ok(Worked { ran, notes, envelope: held.envelope, submitted, spent })
@@ -238,8 +238,8 @@ impl Executor {
         Arc::new(Submissions::new(models, Box::new(files)))
     }
 
-    /// What the agent is given beside its own tools, and which servers of tools cannot be used.
-    async fn toolset(&self, agent: &RenderedAgent) -> (Toolset, Vec<String>) {
+    /// What the agent is given beside its own tools, with which servers of tools cannot be used.
+    async fn toolset(&self, agent: &RenderedAgent) -> Toolset {
         let settings = &agent.settings;
         let (mut servers, mut lacking) = (Vec::new(), Vec::new());
         for (name, known) in &settings.servers {
@@ -281,7 +281,7 @@ impl Executor {
             swarm_plans::LanguageServers::Never => LanguageServers::Never,
         };
         let (tools, hooks) = (settings.tools.clone(), hooks.collect());
-        (Toolset { tools, hooks, servers, diagnostics, ..Toolset::default() }, lacking)
+        Toolset { tools, hooks, servers, diagnostics, lacking, ..Toolset::default() }
     }
 
     fn caller(&self, trial: Trial<'_>, agent: &RenderedAgent) -> Caller {

@@ -33,6 +33,9 @@ pub struct Toolset {
     /// The project's skills, of the same tree as its file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skills: Vec<SkillFile>,
+    /// What the coordinator could not have for it, and why; for people and for the model's first message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// Where skills lie in a project, first to last; a name in an earlier folder hides it in a later one.

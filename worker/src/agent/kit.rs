@@ -55,7 +55,8 @@ pub fn open(setting: &Setting, toolset: &Toolset, mut rules: Rules, outside: Out
     let project = project::read(toolset.project.as_ref())?;
     let left_out = rules.tighten(project.rules);
     let only_tighten = |rule| format!("{PROJECT_FILE} may only tighten: it cannot allow `{rule}`");
-    let mut problems: Vec<String> = left_out.into_iter().map(only_tighten).collect();
+    let mut problems: Vec<String> =
+        left_out.into_iter().map(only_tighten).chain(toolset.lacking.iter().cloned()).collect();
     let background = Background::start().map_err(|error| format!("start a thread: {error}"))?;
     let background = Arc::new(background);
     let mut toolbox = own_tools(setting, toolset, &visible(setting, &rules))
@@ -166,10 +167,12 @@ mod tests {
     fn what_the_cage_offers_adds_tools_and_a_list_takes_them_away() {
         let tools = Some(["read", "note", "web_fetch", "frob"].map(str::to_owned).to_vec());
         let env = [("SWARM_ARTIFACTS", "/tmp"), ("http_proxy", "http://127.0.0.1:1")];
-        let (_folder, kit) = kit(&Toolset { tools, ..Toolset::default() }, &env);
+        let lacking = vec!["server `docs` cannot be used: no".to_owned()];
+        let (_folder, kit) = kit(&Toolset { tools, lacking, ..Toolset::default() }, &env);
         assert_eq!(kit.toolbox.names(), ["read", "note", "web_fetch", "finish"], "without the last, no work ends");
-        assert_eq!(kit.problems, ["there is no tool `frob`"]);
-        assert_eq!(kit.context, ["Not everything could be had:\n- there is no tool `frob`"]);
+        assert_eq!(kit.problems, ["server `docs` cannot be used: no", "there is no tool `frob`"]);
+        let said = "Not everything could be had:\n- server `docs` cannot be used: no\n- there is no tool `frob`";
+        assert_eq!(kit.context, [said]);
     }
 
     #[test]
