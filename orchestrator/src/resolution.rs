@@ -37,6 +37,7 @@ use crate::open::{self, OpenError, open_worktree};
 use crate::path_globs::BadGlob;
 use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError, shared_settings};
+use crate::state::write_whole;
 use crate::tree::{self, TreeError};
 
 /// Worktrees in which somebody settled a result and that have served.
@@ -296,10 +297,11 @@ fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Resu
     };
     write("MERGE_HEAD", format!("{}\n", subject.commit))?;
     write("MERGE_MSG", format!("{}\n", sanitize::name(&subject.id.0)))?;
-    // Last and whole: what has it is a person's from here on.
-    write("SWARM_RESOLVE.new", serde_json::to_string(&note).expect("plain strings"))?;
-    let (from, path) = (git.path().join("SWARM_RESOLVE.new"), git.path().join(NOTE));
-    fault::point().and_then(|()| fs::rename(from, &path)).map_err(|source| ResolutionError::Io { path, source })
+    // Last and whole, after a power cut, too: what has it is a person's from here on.
+    point()?;
+    let (draft, path) = (git.path().join("SWARM_RESOLVE.new"), git.path().join(NOTE));
+    let note = serde_json::to_vec(&note).expect("plain strings");
+    write_whole(&path, &draft, 0o644, &note).map_err(|source| ResolutionError::Io { path, source })
 }
 
 /// Puts the versions of a path that are files in the place of the merged one; what is in a folder there stays merged.

@@ -41,6 +41,7 @@ use crate::journal::{LogWriter, attempt_dir, logs};
 use crate::model::broker::Caller;
 use crate::report::{sanitize, words};
 use crate::secrets::Secrets;
+use crate::state::write_whole;
 use crate::tool_servers::given;
 use crate::worker_process::AgentLink;
 use crate::worktree::Worktree;
@@ -165,7 +166,7 @@ impl Executor {
         }
         let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
         let sizes = self.broker.sizes(&agent.settings.model);
-        let (project, skills) = self.of_project(talk.began, talk.when)?;
+        let (project, skills) = self.of_project(talk.began, talk.when).await?;
         let toolset = Toolset { project, skills, ..talk.toolset };
         let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
         let (earlier, place, first) = (self.earlier(trial).collect::<Vec<_>>(), talk.transcript, begun.clone());
@@ -209,19 +210,23 @@ impl Executor {
         Ok((ran?.of_agent(held.envelope.as_ref())?, Held { unread, transcript_lost, ..held }))
     }
 
-    /// What the project says of agents, and its skills, of the tree that was there before the work. Who looks at a result runs
-    /// none of its hooks, as it runs none of the plan's.
-    fn of_project(&self, began: Oid, when: When) -> Result<(Option<ProjectFile>, Vec<SkillFile>), Stop> {
-        let git = self.repository.handle()?;
-        let odb = git.odb()?;
+    /// What the project says of agents, and its skills, of the tree that was there before the work; the thread that decides does not read
+    /// it. Who looks at a result runs none of its hooks, as it runs none of the plan's.
+    async fn of_project(&self, began: Oid, when: When) -> Result<(Option<ProjectFile>, Vec<SkillFile>), Stop> {
         let hooks = if when.out == Access::Write { ProjectHooks::Run } else { ProjectHooks::LeftOut };
-        let text = bootstrap::project_file(&odb, began).map_err(bootstrap_failed)?;
-        let file = |text: String| {
-            let programs = of_project::programs(&odb, began, &text)?;
-            Ok::<_, BootstrapError>(ProjectFile { text, hooks, programs })
-        };
-        let file = text.map(file).transpose().map_err(bootstrap_failed)?;
-        Ok((file, of_project::skills(&odb, began).map_err(bootstrap_failed)?))
+        let repository = Arc::clone(&self.repository);
+        let read = tokio::task::spawn_blocking(move || {
+            let git = repository.handle()?;
+            let odb = git.odb()?;
+            let text = bootstrap::project_file(&odb, began).map_err(bootstrap_failed)?;
+            let file = |text: String| {
+                let programs = of_project::programs(&odb, began, &text)?;
+                Ok::<_, BootstrapError>(ProjectFile { text, hooks, programs })
+            };
+            let file = text.map(file).transpose().map_err(bootstrap_failed)?;
+            Ok((file, of_project::skills(&odb, began).map_err(bootstrap_failed)?))
+        });
+        read.await?
     }
 
     /// The models that a plan which this agent writes may name.
@@ -343,7 +348,7 @@ impl Executor {
         if trial.job.rendered.agent.is_none() || *end == AttemptEnd::Succeeded || cut_short {
             return None;
         }
-        let (executor, log, path) = (Arc::clone(self), trial.places.log(), trial.places.folder().join(FEEDBACK_FILE));
+        let (executor, log, folder) = (Arc::clone(self), trial.places.log(), trial.places.folder().to_owned());
         let (end, envelope, change) = (end.clone(), envelope.cloned(), change.cloned());
         let written = tokio::task::spawn_blocking(move || {
             let tail = logs::tail(&log, FEEDBACK_LINES_MAX).unwrap_or_default();
@@ -352,8 +357,7 @@ impl Executor {
                 text.push_str(&format!("\nWhat it had changed; take of it what was right:\n\n{diff}"));
             }
             let text = executor.jobs.secrets.text(&text).into_owned();
-            let text = serde_json::to_vec(&Feedback { version: FEEDBACK_VERSION, text }).expect("plain data");
-            std::fs::write(&path, text)
+            write_feedback(&folder, text)
         });
         let written = written.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
         written.err().map(|error| format!("its next attempt will not know why it failed: {error}"))
@@ -564,6 +568,13 @@ fn told_next(folder: &Path) -> Option<String> {
     if fork::marked(folder).is_some() { None } else { read_feedback(folder) }
 }
 
+/// Leaves it in the folder of an attempt, on the disk: the journal is about to name the attempt, and whoever goes on after a power cut
+/// would take it for one that was cut short.
+fn write_feedback(folder: &Path, text: String) -> std::io::Result<()> {
+    let bytes = serde_json::to_vec(&Feedback { version: FEEDBACK_VERSION, text }).expect("plain data");
+    write_whole(&folder.join(FEEDBACK_FILE), &folder.join("feedback.new"), 0o644, &bytes)
+}
+
 fn read_feedback(folder: &Path) -> Option<String> {
     let bytes = std::fs::read(folder.join(FEEDBACK_FILE)).ok()?;
     let feedback: Feedback = serde_json::from_slice(&bytes).ok()?;
@@ -620,6 +631,20 @@ mod tests {
         ] {
             assert_eq!(feedback(&end, None, &[]), expected);
         }
+    }
+
+    #[test]
+    fn the_word_to_the_next_attempt_is_there_whole_or_not_at_all() {
+        use std::io::Read as _;
+        let folder = tempfile::tempdir().expect("space");
+        write_feedback(folder.path(), "one".to_owned()).expect("space");
+        let mut read = std::fs::File::open(folder.path().join(FEEDBACK_FILE)).expect("it was written");
+        write_feedback(folder.path(), "two".to_owned()).expect("space");
+        let mut text = String::new();
+        read.read_to_string(&mut text).expect("legible");
+        assert!(text.contains("\"one\""), "who reads it meanwhile reads all of it: {text}");
+        assert_eq!(read_feedback(folder.path()).as_deref(), Some("two"));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("legible").count(), 1, "no draft stays");
     }
 
     #[test]
