@@ -272,7 +272,7 @@ impl Executor {
         // Behind the record: it is of this run alone.
         record.notes.extend(self.why_not_taken(job.instance));
         let Record { change, outputs, notes, refusals, envelope, .. } = record;
-        let handed = places.handed();
+        let handed = places.handed_beside().await;
         AttemptDone { end, duration_ms, change, outputs, handed, notes, refusals, envelope }.masked(&self.jobs.secrets)
     }
 

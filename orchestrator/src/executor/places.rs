@@ -114,6 +114,12 @@ impl Places {
         }
     }
 
+    /// As [`Places::handed`], for the thread that decides: somebody else looks.
+    pub async fn handed_beside(&self) -> Handed {
+        let these = self.clone();
+        tokio::task::spawn_blocking(move || these.handed()).await.unwrap_or(Handed::Unknown)
+    }
+
     /// Makes what the work hands over in, and says what all of it is called inside. Only the work may write there: what a
     /// check sees is what was collected.
     ///
