@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 use swarm_orchestrator::dispatcher::core::{
-    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options, Reuse,
-    ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
+    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, NotFolded, Options,
+    Reuse, ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
 use swarm_orchestrator::dispatcher::history::History;
 use swarm_orchestrator::event::{
@@ -464,7 +464,7 @@ impl Life<'_> {
 
     fn fold(&mut self, batch: &[Landing], onto: Option<String>) -> Input {
         if self.machine == Machine::Full {
-            return Input::Folded(Err("no space".to_owned()));
+            return Input::Folded(Err(NotFolded::Failed("no space".to_owned())));
         }
         let from = if onto.is_some() { None } else { self.world.tip.clone() };
         let mut last = onto.or_else(|| self.world.tip.clone());

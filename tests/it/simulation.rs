@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 use swarm_orchestrator::dispatcher::core::{
-    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options, Reach, Reuse,
-    ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
+    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, NotFolded, Options, Reach,
+    Reuse, ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
 use swarm_orchestrator::event::{
     AttemptEnd, ChangeSummary, Fate, GateVerdict, Handed, InstanceResult, OnFailure, ParkedBy, RefusalKind, RunEvent,
@@ -277,7 +277,7 @@ impl World {
 
     fn fold(&mut self, batch: &[Landing], onto: Option<String>) -> Input {
         if self.dice.one_in(60) {
-            return Input::Folded(Err("no memory".to_owned()));
+            return Input::Folded(Err(NotFolded::Failed("no memory".to_owned())));
         }
         let from = if onto.is_some() { None } else { self.tip.clone() };
         let tip = onto.or_else(|| self.tip.clone()).unwrap_or_else(|| "base".to_owned());

@@ -46,8 +46,9 @@ use crate::schedule::{Effect, NodeIx, NodeSpec, Schedule, Verdict};
 
 pub use super::landing::{REFOLDS_MAX, builds_on_parked};
 pub use super::messages::{
-    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, OUT_OF_TIME,
-    Options, Origin, Reach, Reuse, ReuseResults, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
+    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, NotFolded,
+    OUT_OF_TIME, Options, Origin, Reach, Reuse, ReuseResults, RunFacts, StartAt, StopCause, TargetMove, Verification,
+    VerifyDone,
 };
 
 /// Why a fan-out that was never answered is cancelled.

@@ -19,7 +19,7 @@ use super::gate::{Base, Gate};
 use super::held::{Held, Publication};
 use super::history::{Refusal, SecondTry};
 use super::ladder::{Climb, Climbed, Ladder, Round};
-use super::messages::{Action, FoldedBatch, Landing, RunFacts, StopCause, TargetMove, VerifyDone};
+use super::messages::{Action, FoldedBatch, Landing, NotFolded, RunFacts, StopCause, TargetMove, VerifyDone};
 use super::settlement::{Settlement, Word};
 use crate::event::{Fate, ParkedBy, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
@@ -406,13 +406,17 @@ impl Landings {
     }
 
     /// A batch was folded.
-    pub(super) fn folded(&mut self, folded: Result<FoldedBatch, String>) {
+    pub(super) fn folded(&mut self, folded: Result<FoldedBatch, NotFolded>) {
         let Target::Folding { batch } = std::mem::replace(&mut self.target, Target::Idle) else {
             unreachable!("BUG: nothing was being folded");
         };
         let folded = match folded {
             Ok(folded) => folded,
-            Err(reason) => {
+            Err(NotFolded::Gone(_)) if self.refolds < REFOLDS_MAX => {
+                self.refolds += 1;
+                return self.put_back(batch);
+            }
+            Err(NotFolded::Gone(reason) | NotFolded::Failed(reason)) => {
                 self.broken = Some(format!("results could not be merged: {reason}"));
                 return self.put_back(batch);
             }

@@ -27,8 +27,8 @@ pub enum Input {
     Items(TaskIx, Result<Vec<Value>, NoItems>),
     /// The wait before a retry is over.
     RetryDue(InstanceIx),
-    /// A batch was folded onto the target's tip, or the reason why none of it could be.
-    Folded(Result<FoldedBatch, String>),
+    /// A batch was folded onto the target's tip, or why none of it could be.
+    Folded(Result<FoldedBatch, NotFolded>),
     /// A verification ended, by its number.
     Verified(u64, Box<VerifyDone>),
     /// The compare-and-swap of the target was tried.
@@ -413,6 +413,15 @@ pub struct FoldedBatch {
     pub tip_tree: String,
     /// Each member, in the batch's order.
     pub members: Vec<FoldedMember>,
+}
+
+/// Why nothing of a batch was folded, for people: it says nothing about its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotFolded {
+    /// Objects were gone that it needs or made: somebody collects garbage. Folding writes them again, or finds who has them now.
+    Gone(String),
+    /// A failure of ours, or of the machine.
+    Failed(String),
 }
 
 impl FoldedBatch {

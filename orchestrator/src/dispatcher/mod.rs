@@ -38,7 +38,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause, TargetMove, VerifyDone};
+use self::core::{Action, AttemptDone, Input, NoItems, NotFolded, Reach, RunCore, StopCause, TargetMove, VerifyDone};
 use crate::clock::Clock;
 use crate::event::{AttemptEnd, Progress, Recorded, RunEvent};
 use crate::executor::Executor;
@@ -251,7 +251,7 @@ impl Dispatcher<'_> {
                 });
             }
             Action::Fold { batch, onto, landed } => {
-                let answer = Answer::new(sender, Input::Folded(Err(BUG.to_owned())));
+                let answer = Answer::new(sender, Input::Folded(Err(NotFolded::Failed(BUG.to_owned()))));
                 tokio::spawn(async move {
                     let folded = executor.fold(batch, onto, landed).await;
                     answer.give(Input::Folded(folded)).await;

@@ -8,8 +8,8 @@ use serde_json::json;
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 
 use super::core::{
-    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, REFOLDS_MAX, ReuseResults,
-    RunCore, RunFacts, StopCause, TargetMove,
+    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, NotFolded, Options, REFOLDS_MAX,
+    ReuseResults, RunCore, RunFacts, StopCause, TargetMove,
 };
 use crate::event::{AttemptEnd, ChangeSummary, Fate, RefusalKind, RunEvent};
 
@@ -182,6 +182,27 @@ fn what_is_lost_from_the_repository_is_parked_for_that_and_not_tried_for_ever() 
     assert_eq!(tries, REFOLDS_MAX as usize);
     let gone = "first parked: objects of what was merged are gone from the repository (git fsck)";
     assert_eq!(merged(&mut core, hollow()), [gone]);
+}
+
+#[test]
+fn a_fold_whose_objects_are_gone_is_made_again_and_not_for_ever() {
+    let gone = || Input::Folded(Err(NotFolded::Gone("f00d is gone".to_owned())));
+    let mut core = core_of(TRAIN, FailFast::No);
+    let first = vec![ended(&core, "before", AttemptEnd::Succeeded), changed(&core, "first")];
+    assert!(merged(&mut core, first).is_empty());
+    let tries = (0..REFOLDS_MAX).flat_map(|_| merged(&mut core, vec![gone()])).collect::<Vec<_>>();
+    assert_eq!(tries, Vec::<String>::new());
+    let landed = vec![folded(vec![clean("first")]), Input::Moved(TargetMove::Done)];
+    assert_eq!(merged(&mut core, landed), ["first landed"]);
+    let second = changed(&core, "second");
+    assert!(merged(&mut core, vec![second]).is_empty());
+    for _ in 0..=REFOLDS_MAX {
+        assert!(!core.is_done() && merged(&mut core, vec![gone()]).is_empty());
+    }
+    let others = ["on-first", "on-second"].map(|id| ended(&core, id, AttemptEnd::Succeeded));
+    assert!(merged(&mut core, others.into()).is_empty());
+    let (_, cause) = core.ending();
+    assert_eq!(cause.as_deref(), Some("results could not be merged: f00d is gone"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::settle::{Made, Meeting, refused};
 use crate::collect::rules::judge_together;
 use crate::collect::{Refusal, display_path};
 use crate::commit;
-use crate::dispatcher::core::{FoldedBatch, FoldedMember, Landing, Origin, TargetMove};
+use crate::dispatcher::core::{FoldedBatch, FoldedMember, Landing, NotFolded, Origin, TargetMove};
 use crate::ids::Attempt;
 use crate::merge::{ConflictPath, FoldError, Folded, Outcome, Step, fold_by};
 use crate::report::{sanitize, words};
@@ -31,14 +31,15 @@ impl Executor {
     /// Folds a batch in order onto a commit, or onto the target's tip, which has to hold what was `landed`.
     ///
     /// # Errors
-    /// Why nothing could be folded, for people: a failure of ours.
+    /// [`NotFolded`]; where objects are gone, nobody collects garbage any more when this returns, as far as can be known.
     pub async fn fold(
         self: Arc<Self>,
         batch: Vec<Landing>,
         onto: Option<String>,
         landed: Option<String>,
-    ) -> Result<FoldedBatch, String> {
+    ) -> Result<FoldedBatch, NotFolded> {
         let makes = !self.settler.makers().is_empty();
+        let repository = Arc::clone(&self.repository);
         let fold = move || {
             let folded = self.fold_batch(&batch, onto.as_deref(), landed.as_deref());
             // What an earlier run folded to the same, and a power cut left empty, is not written over while it is there.
@@ -53,10 +54,17 @@ impl Executor {
         };
         let folded = match makes {
             // A command that makes files again has work of its own for the pool.
-            true => threads::apart("fold", fold).await.map_err(|error| causes(&error))?,
-            false => tokio::task::spawn_blocking(fold).await.map_err(|error| causes(&error))?,
+            true => threads::apart("fold", fold).await.map_err(|error| NotFolded::Failed(causes(&error)))?,
+            false => tokio::task::spawn_blocking(fold).await.map_err(|error| NotFolded::Failed(causes(&error)))?,
         };
-        folded.map_err(|error| causes(&error))
+        match folded {
+            Err(error) if error.is_of_the_gone() => {
+                // It takes again what is written while it is at it.
+                drop(tokio::task::spawn_blocking(move || repository.outlast_gc()).await);
+                Err(NotFolded::Gone(causes(&error)))
+            }
+            folded => folded.map_err(|error| NotFolded::Failed(causes(&error))),
+        }
     }
 
     fn fold_batch(
@@ -257,6 +265,19 @@ pub(super) enum BatchError {
     Settle(String),
     #[error(transparent)]
     Target(#[from] TargetError),
+}
+
+impl BatchError {
+    /// Whether objects were gone that were there.
+    fn is_of_the_gone(&self) -> bool {
+        match self {
+            BatchError::Repository(RepositoryError::Vanished(_)) => true,
+            BatchError::Repository(RepositoryError::Git(error)) => {
+                (error.class(), error.code()) == (git2::ErrorClass::Odb, git2::ErrorCode::NotFound)
+            }
+            BatchError::Repository(_) | BatchError::Settle(_) | BatchError::Target(_) => false,
+        }
+    }
 }
 
 impl From<git2::Error> for BatchError {
