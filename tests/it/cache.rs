@@ -131,6 +131,22 @@ fn what_a_failed_fingerprint_printed_is_said_on_one_line() {
 }
 
 #[test]
+fn a_fingerprint_that_takes_its_time_holds_up_nobody_else() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let log = repository.beside("log");
+    let tasks = "[tasks.slow]\ncache = { fingerprint = 'until test -e {log}/open; do sleep 0.02; done' }\nrun = 'echo s > s'\n\
+                 [tasks.beside]\ncache = true\nrun = 'echo b > b'\n\
+                 [tasks.behind]\nneeds = ['beside']\ncache = true\nrun = 'echo . >> \"$LOG/behind\"'\nwrites = []\n";
+    let plan = plan(&repository, &tasks.replace("{log}", &log.display().to_string()));
+    let mut running = run(&repository, "it", &plan).start();
+    let over = running.says(r#""event":"attempt-finished","instance":"behind""#);
+    std::fs::write(log.join("open"), "").expect("space");
+    let ended = running.end();
+    assert!(over, "{ended}");
+    assert_eq!((ended.code, repository.text("swarm/it", "s")), (0, "s\n".to_owned()), "{ended}");
+}
+
+#[test]
 fn a_result_is_taken_only_where_nothing_changed_that_it_depends_on() {
     let repository = Repository::with(&[("src/a.txt", "1\n"), ("doc.txt", "1\n")]);
     let tasks = r#"

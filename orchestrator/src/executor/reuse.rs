@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use git2::Oid;
 use serde_json::{Map, Value};
-use swarm_plans::{Caching, History, InstanceId, InstanceIx, Network, TaskIx};
+use swarm_plans::{Caching, Command, History, InstanceId, InstanceIx, Network, Task, TaskIx};
+use tokio::sync::{OnceCell, Semaphore};
 
 use swarm_protocol::causes::causes;
 
@@ -37,6 +38,9 @@ use crate::tree::{self, Edits};
 /// The instances under which the logs of fingerprints are kept. No task can have such a name.
 const FINGERPRINT: &str = "[cache] fingerprint";
 
+/// Commands that print fingerprints at once, beside the workers: most print a version, and one that waits holds up few others.
+const PRINTING_MAX: usize = 4;
+
 /// Why the result of what is known to differ each time is not recorded.
 const IRREPRODUCIBLE: &str =
     "`--check-determinism` found that it gives another one each time (`swarm clean --cache` forgets that)";
@@ -55,8 +59,10 @@ pub struct Results {
     joining: Digest,
     /// By policy.
     policies: HashMap<String, Digest>,
-    /// By task, once its command was run; or why there is none.
-    fingerprints: tokio::sync::Mutex<HashMap<TaskIx, Result<Digest, String>>>,
+    /// By task, once its command was run; or why there is none. Who waits for one waits for no other.
+    fingerprints: Mutex<HashMap<TaskIx, Arc<OnceCell<Printed>>>>,
+    /// Places for commands that print one.
+    printing: Semaphore,
     /// By start tree and task.
     inputs: Mutex<HashMap<(Oid, TaskIx), Digest>>,
     /// Why instances run of which there was a result, for people.
@@ -72,6 +78,9 @@ enum Restored {
     /// Something of it is in no store any more; what, for people.
     Gone(String),
 }
+
+/// What a fingerprint command came to, or why there is no fingerprint.
+type Printed = Result<Digest, String>;
 
 /// Why a recorded result cannot be looked up or taken, for people.
 type NoKey = String;
@@ -109,7 +118,8 @@ impl Executor {
             told: self.told(),
             joining: self.joining(),
             policies: self.cages.iter().map(|(name, cage)| (name.clone(), of_policy(cage))).collect(),
-            fingerprints: tokio::sync::Mutex::default(),
+            fingerprints: Mutex::default(),
+            printing: Semaphore::new(PRINTING_MAX),
             inputs: Mutex::default(),
             not_taken: Mutex::default(),
         });
@@ -141,11 +151,13 @@ impl Executor {
     pub async fn reuse(self: Arc<Self>, jobs: Vec<AttemptJob>) -> Vec<(InstanceIx, Option<Reuse>)> {
         let none = jobs.iter().map(|job| (job.instance, None)).collect();
         let Some(results) = &self.results else { return none };
+        let mut fingerprints = HashMap::new();
         for job in &jobs {
             // Why there is none is said beside the attempt that will run instead.
-            drop(self.fingerprint(results, job.task).await);
+            if let Ok(Some(fingerprint)) = self.fingerprint(results, job.task).await {
+                fingerprints.insert(job.task, fingerprint);
+            }
         }
-        let fingerprints = results.fingerprints.lock().await.clone();
         let executor = Arc::clone(&self);
         let found = tokio::task::spawn_blocking(move || executor.look_up(&jobs, &fingerprints)).await;
         found.ok().flatten().unwrap_or(none)
@@ -154,13 +166,13 @@ impl Executor {
     fn look_up(
         &self,
         jobs: &[AttemptJob],
-        fingerprints: &HashMap<TaskIx, Result<Digest, String>>,
+        fingerprints: &HashMap<TaskIx, Digest>,
     ) -> Option<Vec<(InstanceIx, Option<Reuse>)>> {
         let results = self.results.as_ref()?;
         let mut of_needs: HashMap<*const NeedsView, OfNeeds> = HashMap::new();
         let mut known = Vec::new();
         for job in jobs {
-            let fingerprint = fingerprints.get(&job.task).and_then(|known| known.as_ref().ok()).copied();
+            let fingerprint = fingerprints.get(&job.task).copied();
             let shared = match of_needs.get(&Arc::as_ptr(&job.needs)) {
                 Some(shared) => Ok(*shared),
                 None => self.of_needs(&job.needs),
@@ -297,10 +309,16 @@ impl Executor {
     async fn fingerprint(&self, results: &Results, task: TaskIx) -> Result<Option<Digest>, String> {
         let spec = self.plan.task(task);
         let Some(Caching { fingerprint: Some(command), .. }) = &spec.cache else { return Ok(None) };
-        let mut known = results.fingerprints.lock().await;
-        if let Some(known) = known.get(&task) {
-            return known.clone().map(Some);
-        }
+        let known = {
+            let mut all = results.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(task).or_default())
+        };
+        known.get_or_init(|| self.printed_fingerprint(results, spec, command)).await.clone().map(Some)
+    }
+
+    /// What a task's fingerprint command prints, as a digest.
+    async fn printed_fingerprint(&self, results: &Results, spec: &Task, command: &Command) -> Printed {
+        let _place = results.printing.acquire().await;
         let rendered = self.plan.render_command(command, &self.facts.context(&Value::Null, &self.facts.lookup()));
         let printed = match rendered {
             Err(error) => Err(causes(&error)),
@@ -312,9 +330,7 @@ impl Executor {
         let digest = printed.map(|text| Mix::new("fingerprint").add("printed", text.as_bytes()).done());
         // A note is one line; what the command printed may be several.
         let one_line = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
-        let digest = digest.map_err(|reason| format!("its fingerprint: {}", one_line(reason)));
-        known.insert(task, digest.clone());
-        digest.map(Some)
+        digest.map_err(|reason| format!("its fingerprint: {}", one_line(reason)))
     }
 
     fn key(

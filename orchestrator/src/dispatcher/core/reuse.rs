@@ -4,7 +4,9 @@
 //! each other no longer: only then is known what its result depends on. It takes no place meanwhile, so all that could start is
 //! looked up together, whatever `-j` is; what is not found starts when its turn comes.
 
-use swarm_plans::InstanceIx;
+use std::collections::BTreeMap;
+
+use swarm_plans::{InstanceIx, TaskIx};
 
 use super::{Action, AttemptJob, Origin, Reuse, ReuseResults, RunCore, StartAt};
 use crate::event::{InstanceResult, ReusedInstance, RunEvent};
@@ -68,11 +70,19 @@ impl RunCore {
         None
     }
 
-    /// Asks for what was laid aside.
+    /// Asks for what was laid aside. A task whose key waits for a command is asked for by itself: nobody else waits for that.
     pub(super) fn look_up(&mut self) {
-        while !self.lookups.is_empty() {
-            let rest = self.lookups.split_off(self.lookups.len().min(LOOKUPS_MAX));
-            self.actions.push(Action::Reuse(std::mem::replace(&mut self.lookups, rest)));
+        let mut together: BTreeMap<Option<TaskIx>, Vec<AttemptJob>> = BTreeMap::new();
+        for job in std::mem::take(&mut self.lookups) {
+            let caching = self.graph.plan().task(job.task).cache.as_ref();
+            let waits = caching.is_some_and(|caching| caching.fingerprint.is_some());
+            together.entry(waits.then_some(job.task)).or_default().push(job);
+        }
+        for mut jobs in together.into_values() {
+            while !jobs.is_empty() {
+                let rest = jobs.split_off(jobs.len().min(LOOKUPS_MAX));
+                self.actions.push(Action::Reuse(std::mem::replace(&mut jobs, rest)));
+            }
         }
     }
 
