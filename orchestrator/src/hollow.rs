@@ -1,6 +1,7 @@
 //! Refs of ours whose commit is gone: somebody collected garbage in the moment between the writing of a result and that of its ref, or
 //! the repository is damaged. Every later `git gc` refuses to run for one, so a person is told; `swarm resume` and `swarm clean` remove
-//! them, and none of which they cannot be sure.
+//! them, and none of which they cannot be sure: nor one whose commit is there and of which a tree or a file is gone, since the rest of
+//! that result can be read as long as something keeps it.
 
 use std::collections::HashMap;
 use std::fmt;

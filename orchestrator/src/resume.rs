@@ -559,7 +559,7 @@ fn announced_landing(repository: &Repository, target: &str, history: &History) -
 impl Stage<'_> {
     /// A core that knows the past, and the events that are to be stored before it goes on. Results that are not there any
     /// more and are still needed are made again, with all that builds on them; the notes name them.
-    pub(crate) fn core_with_past(
+    pub(crate) async fn core_with_past(
         &self,
         graph: TaskGraph,
         options: &Options,
@@ -569,16 +569,17 @@ impl Stage<'_> {
     ) -> Result<(RunCore, Vec<RunEvent>), RunError> {
         let expected_ms = self.expected_ms();
         let mut notes: Vec<String> = past.lent.take().filter(|_| past.is_begun).into_iter().collect();
-        let may_lack = self.may_lack_objects(&past.mended, &mut notes);
+        notes.extend(past.mended.note());
+        let looked = self.look_through(&past.mended).await?;
         past.history.lose_grounds(|commit| self.has(commit))?;
         let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
-        while self.lose_what_is_gone((&resumed.core, may_lack), state, &mut past.history, &mut notes)? {
+        while self.lose_what_is_gone((&resumed.core, looked.as_ref()), state, &mut past.history, &mut notes)? {
             let mut graph = TaskGraph::expand(Arc::clone(&self.plan)).expect("it was expanded a moment ago");
             answer_globs(&mut graph, &self.repository, self.base)?;
             resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
         }
-        if may_lack {
-            self.remove_hollow(&mut notes)?;
+        if let Some(looked) = &looked {
+            self.remove_hollow(looked, &mut notes)?;
         }
         resumed.core.lose_files_of_landed(|id, attempt| self.has_artifacts(id, attempt));
         let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();

@@ -310,7 +310,7 @@ impl Stage<'_> {
         let odd = self.odd(&mut graph, &cages)?;
         let before = self.past.iter().flat_map(|past| past.history.instances());
         let handed_over = HandedOver::of(before.map(|(id, past)| (id, &past.outputs)));
-        let core = self.core(graph, &machine, jobs, odd, reports)?;
+        let core = self.core(graph, &machine, jobs, odd, reports).await?;
         self.write_enforcement(&machine)?;
         say(reports, "preparing the base");
         let signing = self.signing()?;
@@ -387,7 +387,7 @@ impl Stage<'_> {
     }
 
     /// Says how the run begins or goes on, and gives the core that decides the rest.
-    fn core(
+    async fn core(
         &mut self,
         graph: TaskGraph,
         machine: &Machine,
@@ -402,7 +402,7 @@ impl Stage<'_> {
         }
         let Some(past) = &mut past else { return Ok(RunCore::new(graph, options, &self.expected_ms())) };
         self.tell(reports, std::mem::take(&mut past.known))?;
-        let (core, events) = self.core_with_past(graph, &options, past, machine, reports.state())?;
+        let (core, events) = self.core_with_past(graph, &options, past, machine, reports.state()).await?;
         self.tell(reports, events)?;
         Ok(core)
     }

@@ -28,6 +28,32 @@ fn a_dropped_result_is_kept_by_no_ref_and_the_run_has_no_more_to_say() {
     assert!(again.err.contains("nothing of that failed or is parked"), "{again}");
 }
 
+#[test]
+fn a_result_of_which_a_file_is_lost_stays_until_it_is_dropped_and_what_is_lost_whole_goes() {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\non-conflict = ['park']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
+                [tasks.b]\nrun = 'echo from b >> a.txt; echo one > one; echo two > two'\n\
+                [tasks.c]\nrun = 'echo c > c; exit 1'\n[tasks.d]\nrun = 'exit 1'\n";
+    Swarm::run(&repository, "it", plan).exits(1);
+    let (b, c) = ("refs/swarm/it-1/b/1", "refs/swarm/it-1/c/1");
+    let git = repository.git();
+    let lost = [format!("{b}:one"), c.to_owned()].map(|revision| git.revparse_single(&revision).expect("kept").id());
+    let packs = repository.path().join(".git/objects/pack");
+    for id in lost.map(|id| id.to_string()) {
+        fs::remove_file(repository.path().join(".git/objects").join(&id[..2]).join(&id[2..])).expect("loose");
+    }
+    // As a gc does, behind which refs are looked through.
+    fs::write(packs.join("x"), "").and_then(|()| fs::remove_file(packs.join("x"))).expect("space");
+    let retried = swarm(&repository, &["retry", "it-1", "d"], 1);
+    assert_eq!(repository.refs("refs/swarm/it-1/[bc]/*"), [b], "{retried}");
+    assert!(git.revparse_single(&format!("{b}:two")).is_ok(), "the rest of it can be read");
+    let stays = format!("{b} keeps a result of which {} is in no store", lost[0]);
+    assert!(retried.err.contains(&stays) && retried.err.contains(&format!("git update-ref -d {b}")), "{retried}");
+    assert!(retried.err.contains(&format!("the ref {c} went: its commit {}", lost[1])), "{retried}");
+    swarm(&repository, &["drop", "it-1", "b"], 0);
+    assert_eq!(repository.refs("refs/swarm/it-1/b/*"), Vec::<String>::new());
+}
+
 /// Three instances of `b` that contradict `a`, and one task that fails.
 fn fanned_out() -> Repository {
     let repository = Repository::with(&FILES);

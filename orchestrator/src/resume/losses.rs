@@ -9,6 +9,7 @@ use std::sync::Arc;
 use git2::Oid;
 use swarm_plans::InstanceId;
 
+use super::mending::LookedThrough;
 use crate::commit;
 use crate::dispatcher::core::RunCore;
 use crate::dispatcher::core::resume::{Artifacts, Leaning};
@@ -30,10 +31,10 @@ enum Loss {
 
 impl Stage<'_> {
     /// Makes the history forget what open instances will be given and is not there any more; says so in the notes where it is made
-    /// again. Where objects may be lacking, a change is there only with all of its own. Returns whether anything was lost.
+    /// again. Where objects may be lacking, and refs were looked through, a change is there only with all of its own. Returns whether anything was lost.
     pub(super) fn lose_what_is_gone(
         &self,
-        (core, may_lack): (&RunCore, bool),
+        (core, looked): (&RunCore, Option<&LookedThrough>),
         state: &RunState,
         history: &mut History,
         notes: &mut Vec<String>,
@@ -54,8 +55,12 @@ impl Stage<'_> {
                     }
                 }
             }
+            let is_lost = |change: &ChangeSummary| {
+                let is_whole = || looked.map_or(Ok(true), |looked| self.is_all_there(change, looked));
+                Ok::<_, RepositoryError>(!self.has(&change.commit)? || !is_whole()?)
+            };
             if let Some(change) = leaning.change
-                && (!self.has(&change.commit)? || may_lack && !self.is_all_there(change)?)
+                && is_lost(change)?
             {
                 let stand_in = self.stand_in(&leaning, change, state, history)?;
                 lost.push((leaning.id.clone(), stand_in.map_or(Loss::Gone(Left::Change), Loss::Replaced)));
