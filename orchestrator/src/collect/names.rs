@@ -20,7 +20,7 @@ const LOOKS_MAX: u32 = 8;
 ///
 /// # Errors
 /// Those of reading trees.
-pub fn breaches(
+pub fn name_breaches(
     odb: &Odb<'_>,
     base: Oid,
     result: Oid,

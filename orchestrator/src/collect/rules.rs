@@ -89,7 +89,7 @@ pub fn breaches(
     if !markers.is_empty() {
         return Ok(markers);
     }
-    names::breaches(odb, base, result, differences, count_max)
+    names::name_breaches(odb, base, result, differences, count_max)
 }
 
 /// Finds the links and files where a cache of the workspace (paths from the root) or a folder on the way to one has to be: the
