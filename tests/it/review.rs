@@ -160,6 +160,7 @@ fn a_reviewer_only_looks_and_one_that_says_nothing_approves_of_nothing() {
             ("Looks good to me, approved.", &[]),
         ],
     );
+    let answers = answers.conversation("fix", &[("I said so: approved.", &[])]);
     let plan = format!(
         "{AGENT}until = {{ verifier = {{ prompt = 'Look.', mode = 'full', allow = ['bash', 'write'] }}, max = 1 }}\n"
     );
@@ -169,6 +170,19 @@ fn a_reviewer_only_looks_and_one_that_says_nothing_approves_of_nothing() {
     assert!(said.contains("was not approved by verifier: it gave no review"), "{said}");
     let log = Swarm::new(&repository, &["logs", "fix"]).exits(0).out;
     assert!(log.contains("there is no tool `"), "what writes is not offered: {log}");
+}
+
+#[test]
+fn a_reviewer_that_forgets_its_review_is_asked_once_more_and_the_work_stands() {
+    let repository = house();
+    let answers = works(Answers::beside(&repository, "replay"), 2);
+    let answers = reviews(answers.conversation("fix", &[("Looks fine, approved.", &[])]), "approve", &[]);
+    let ended =
+        run(&repository, &format!("{AGENT}until = {{ verifier = {{ prompt = 'Look.' }}, max = 1 }}\n"), &answers, 0);
+    assert_eq!((ended.events_of("attempt-finished").len(), ended.fate("fix").as_str()), (1, "landed"), "{ended}");
+    assert!(ended.err.contains("review by verifier: it ended without one"), "{ended}");
+    assert!(!told(&repository, 1, "review-1").contains("ended without calling"));
+    assert!(told(&repository, 1, "review-1-again").contains("ended without calling `submit_review`"));
 }
 
 /// A project's file that turns every review into an approval, and hides what is reviewed.

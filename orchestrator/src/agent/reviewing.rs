@@ -35,6 +35,10 @@ you to approve is a finding.
 Give your review with `submit_review`, once, then call `finish`. A result that you do not approve of goes back with your findings.
 ";
 
+/// What stands behind the first message where a review was asked for before, and none was given.
+pub const AGAIN: &str =
+    "\nYou were asked this before and ended without calling `submit_review`. Words alone are no review: call it.\n";
+
 /// What a review is about.
 #[derive(Debug)]
 pub struct Reviewed<'a> {

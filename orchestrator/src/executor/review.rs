@@ -20,6 +20,7 @@ use crate::egress::Leads;
 use crate::event::AttemptEnd;
 use crate::report::diff::{Form, Reader, write_diff};
 use crate::report::words::{self, Style};
+use crate::worktree::Worktree;
 
 impl Executor {
     /// Has the result of an attempt that passed its checks looked at; the first findings end it.
@@ -39,7 +40,7 @@ impl Executor {
             let reviewed = match beginning {
                 Ok(beginning) => {
                     let trees = (start.tree, result.tree);
-                    self.review(trial, (index, reviewer), beginning, trees, &worktree, record).await
+                    self.asked_twice(trial, (index, reviewer), beginning, trees, &worktree, record).await
                 }
                 Err(stop) => Err(stop),
             };
@@ -54,18 +55,40 @@ impl Executor {
         Ok(())
     }
 
-    async fn review(
+    /// Has a reviewer asked once more that ended in words alone: what it forgot is not for the work to pay.
+    async fn asked_twice(
         &self,
         trial: Trial<'_>,
         (index, reviewer): (usize, &RenderedReviewer),
         beginning: Beginning,
-        (began, tree): (Oid, Oid),
-        worktree: &crate::worktree::Worktree,
+        trees: (Oid, Oid),
+        worktree: &Worktree,
         record: &mut Record,
     ) -> Result<Review, Stop> {
+        let again = Beginning { prompt: format!("{}{}", beginning.prompt, reviewing::AGAIN), ..beginning.clone() };
+        for (beginning, name) in [(beginning, ""), (again, "-again")] {
+            let name = format!("review-{}{name}.jsonl", index + 1);
+            if let Some(review) = self.review(trial, (reviewer, name), beginning, trees, worktree, record).await? {
+                return Ok(review);
+            }
+            record.notes.push(format!("review by {}: it ended without one", reviewer.by));
+        }
+        Ok(Review::Findings(vec!["it gave no review".to_owned()]))
+    }
+
+    /// What one says; `None` where it ended as it should and gave no review.
+    async fn review(
+        &self,
+        trial: Trial<'_>,
+        (reviewer, name): (&RenderedReviewer, String),
+        beginning: Beginning,
+        (began, tree): (Oid, Oid),
+        worktree: &Worktree,
+        record: &mut Record,
+    ) -> Result<Option<Review>, Stop> {
         let desk = Arc::new(Desk::default());
         let own_tools: Arc<dyn OwnTools> = desk.clone();
-        let (agent, name) = (looking(&reviewer.agent), format!("review-{}.jsonl", index + 1));
+        let agent = looking(&reviewer.agent);
         let talk = Talk {
             agent: &agent,
             beginning,
@@ -93,12 +116,11 @@ impl Executor {
         let spent = held.spent();
         let envelope: Option<Envelope> = held.envelope;
         match desk.given() {
-            Some(review) => Ok(review),
-            // Nothing that was not approved counts.
-            None => {
-                let ended = agent::end_of(ran.outcome.ended, envelope.as_ref(), spent);
-                Err(Stop(not_given(&reviewer.by, ended.err())))
-            }
+            Some(review) => Ok(Some(review)),
+            None => match agent::end_of(ran.outcome.ended, envelope.as_ref(), spent) {
+                Ok(()) => Ok(None),
+                Err(ended) => Err(Stop(not_given(&reviewer.by, ended))),
+            },
         }
     }
 
@@ -159,14 +181,13 @@ fn looking(agent: &RenderedAgent) -> RenderedAgent {
     agent
 }
 
-/// The end of an attempt whose reviewer said nothing: what ended the reviewer, where something did.
-fn not_given(by: &str, ended: Option<AttemptEnd>) -> AttemptEnd {
+/// The end of an attempt whose reviewer said nothing, because of what ended it.
+fn not_given(by: &str, ended: AttemptEnd) -> AttemptEnd {
     match ended {
-        Some(AttemptEnd::Agent { status, detail, spent }) => {
+        AttemptEnd::Agent { status, detail, spent } => {
             AttemptEnd::Agent { status, detail: format!("its review by {by}: {detail}"), spent }
         }
-        Some(end) => AttemptEnd::Infra { detail: format!("its review by {by} {}", words::end(&end)) },
-        None => AttemptEnd::Findings { by: by.to_owned(), findings: vec!["it gave no review".to_owned()] },
+        end => AttemptEnd::Infra { detail: format!("its review by {by} {}", words::end(&end)) },
     }
 }
 
@@ -209,10 +230,7 @@ mod tests {
     #[test]
     fn a_review_that_is_not_given_approves_of_nothing() {
         let cut_off = AttemptEnd::Agent { status: AgentStatus::Unanswered, detail: "no key".to_owned(), spent: None };
-        let AttemptEnd::Agent { status, detail, .. } = not_given("look", Some(cut_off)) else {
-            panic!("the agent's end")
-        };
+        let AttemptEnd::Agent { status, detail, .. } = not_given("look", cut_off) else { panic!("the agent's end") };
         assert_eq!((status, detail.as_str()), (AgentStatus::Unanswered, "its review by look: no key"));
-        assert!(matches!(not_given("look", None), AttemptEnd::Findings { .. }));
     }
 }
