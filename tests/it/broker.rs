@@ -733,11 +733,7 @@ fn what_is_no_provider_is_called_so_and_asked_once() {
     let plain = |text: &str| Act::refusal(200, text).header("content-type", "text/plain");
     let whole = json!({ "object": "chat.completion", "choices": [{ "message": { "content": "hi" } }] });
     let rows = [
-        (
-            "page",
-            html("text/html; charset=utf-8"),
-            "answers HTML, not Anthropic's Messages: is `base-url` right; is `/v1` missing",
-        ),
+        ("page", html("text/html; charset=utf-8"), "answers HTML, not Anthropic's Messages: is `base-url` right?"),
         ("page that does not say so", html("text/event-stream"), "it answers HTML, not Anthropic's Messages"),
         ("words", plain("It works!"), "it answers \"It works!\", not Anthropic's Messages"),
         ("JSON", Act::json(&json!({ "status": "ok" })), "it answers \"{\\\"status\\\":\\\"ok\\\"}\", not Anthropic's"),

@@ -30,8 +30,16 @@ pub fn is_page(content_type: &str) -> bool {
 
 /// A page instead of an answer, for people.
 pub fn page(dialect: Dialect, base_url: &str) -> String {
-    let advice = if base_url.ends_with("/v1") { "?" } else { "; is `/v1` missing at its end?" };
+    let advice = if base_url.ends_with("/v1") { "?" } else { of_the_end(dialect) };
     format!("{} answers HTML, not {}: is `base-url` right{advice}", hosts_alone(base_url), name(dialect))
+}
+
+/// What may be wrong with the end of a `base-url`: to those of OpenAI's kind alone it belongs where the version stands.
+fn of_the_end(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => "; is `/v1` missing at its end?",
+        Dialect::Anthropic | Dialect::Gemini | Dialect::Ollama => "?",
+    }
 }
 
 /// Whether an event or a whole answer is one of these.
@@ -70,7 +78,7 @@ pub fn of_nobody(dialect: Dialect, value: &Value) -> Option<String> {
 pub fn text(dialect: Dialect, begins: &str) -> String {
     let begins = begins.trim();
     if begins.starts_with('<') {
-        return format!("it answers HTML, not {}: is `base-url` right; is `/v1` missing at its end?", name(dialect));
+        return format!("it answers HTML, not {}: is `base-url` right{}", name(dialect), of_the_end(dialect));
     }
     let quoted: String = begins.chars().take(QUOTED_MAX).collect();
     format!("it answers {quoted:?}, not {}: is `base-url` right?", name(dialect))
@@ -112,6 +120,7 @@ mod tests {
         let wanted =
             "http://x answers HTML, not OpenAI's Chat Completions: is `base-url` right; is `/v1` missing at its end?";
         assert_eq!(page(chat, "http://x"), wanted);
+        assert_eq!(text(Dialect::Ollama, "<html>"), "it answers HTML, not Ollama's chat: is `base-url` right?");
         let mended = page(chat, "http://x/SECRET/v1");
         assert!(mended.starts_with("http://x/… answers") && mended.ends_with("is `base-url` right?"), "{mended}");
         assert_eq!(text(chat, " OK\n"), "it answers \"OK\", not OpenAI's Chat Completions: is `base-url` right?");
