@@ -162,7 +162,11 @@ const MODEL: &[Key] = &[
     now("prices", Kind::Table(PRICES), "Dollars for a million tokens; without them calls are unpriced."),
     now("context", Kind::Integer(1, COUNT_MAX), "Tokens that fit into a request and its answer."),
     now("output-max", Kind::Integer(1, COUNT_MAX), "Tokens of an answer."),
-    now("idle-timeout", Kind::Duration, "How long it may be silent within an answer; 5 minutes by default."),
+    now(
+        "idle-timeout",
+        Kind::Duration,
+        "How long it may be silent within an answer; three times that where it only keeps the connection open. 5 minutes by default.",
+    ),
     now("fallbacks", Kind::List(&Kind::Model), "Models that are asked in its place when it does not answer, in order."),
 ];
 

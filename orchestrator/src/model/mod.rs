@@ -111,6 +111,8 @@ pub struct Decoder {
     /// Bytes that came since the answer was weighed.
     unweighed: usize,
     heard: HeardOf,
+    /// Events that say something: not those that only keep a connection open.
+    said: u64,
 }
 
 /// What was heard of an answer until now.
@@ -143,7 +145,7 @@ impl Decoder {
             Dialect::Gemini => (Framing::Events, Answer::Gemini(gemini::Stream::default())),
             Dialect::Ollama => (Framing::JsonLines, Answer::Ollama(ollama::Stream::default())),
         };
-        Decoder { dialect, lines: Lines::new(framing), answer, unweighed: 0, heard: HeardOf::Nothing }
+        Decoder { dialect, lines: Lines::new(framing), answer, unweighed: 0, heard: HeardOf::Nothing, said: 0 }
     }
 
     /// Takes the next bytes, cut anywhere.
@@ -161,6 +163,11 @@ impl Decoder {
             self.weigh()?;
         }
         Ok(deltas)
+    }
+
+    /// How many events of the answer said something.
+    pub fn said(&self) -> u64 {
+        self.said
     }
 
     /// The answer, at the end of the stream.
@@ -216,6 +223,7 @@ impl Decoder {
             return Ok(());
         }
         let event: Value = serde_json::from_str(data).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        self.said += u64::from(event["type"] != "ping");
         if self.heard != HeardOf::Its {
             if let Some(why) = foreign::of_another(self.dialect, &event) {
                 return Err(DecodeError::Foreign(why));

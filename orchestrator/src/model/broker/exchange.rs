@@ -11,6 +11,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Head
 use reqwest::{Client, Response, redirect};
 use swarm_plans::{Provider, hosts_alone};
 use swarm_protocol::chat::Dialect;
+use tokio::time::Instant;
 
 use super::catalog::Endpoint;
 use super::echo::Echo;
@@ -289,6 +290,46 @@ fn packed_up(packed: &str, place: &str) -> Failure {
     Failure { class: Class::Foreign, message }
 }
 
+/// How many times as long as its silence an answer is waited for of which nothing comes but what keeps its connection open (comments,
+/// pings, empty lines): a model that thinks for long says no more.
+const KEPT_OPEN_FOR: u32 = 3;
+
+/// Bytes from which on a piece of an event that is not whole yet says that the answer goes on.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Whether an answer goes on, of which something comes all the time.
+#[derive(Debug)]
+pub struct Alive {
+    most: Duration,
+    since: Instant,
+    bytes: usize,
+}
+
+impl Alive {
+    /// Of a model that may be silent for so long, from now on.
+    pub fn new(idle: Duration, now: Instant) -> Self {
+        Alive { most: idle.saturating_mul(KEPT_OPEN_FOR), since: now, bytes: 0 }
+    }
+
+    /// Hears so many bytes; `says` is whether something of the answer was among them.
+    ///
+    /// # Errors
+    /// A [`Failure`] when nothing was for too long.
+    pub fn hears(&mut self, says: bool, bytes: usize, now: Instant) -> Result<(), Failure> {
+        self.bytes += bytes;
+        if says || self.bytes >= PIECE_BYTES {
+            (self.since, self.bytes) = (now, 0);
+        }
+        match now.duration_since(self.since) > self.most {
+            true => Err(transient(format!(
+                "it kept the connection open for {} s and said nothing",
+                self.most.as_secs_f64()
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
 fn silent(idle: Duration) -> Failure {
     transient(format!("it was silent for {} s", idle.as_secs_f64()))
 }
@@ -315,4 +356,23 @@ fn cause(error: &reqwest::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_keeps_a_connection_open_does_so_for_a_while() {
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        let mut alive = Alive::new(Duration::from_secs(2), began);
+        assert!((1..=6).all(|second| alive.hears(false, 20, after(second)).is_ok()));
+        assert!(alive.hears(true, 20, after(7)).is_ok(), "it says something after all");
+        assert!((8..=13).all(|second| alive.hears(false, 20, after(second)).is_ok()));
+        let said = alive.hears(false, 20, after(14)).expect_err("too long").message;
+        assert_eq!(said, "it kept the connection open for 6 s and said nothing");
+        let mut large = Alive::new(Duration::from_secs(2), began);
+        assert!((1..60).all(|second| large.hears(false, PIECE_BYTES / 5, after(second)).is_ok()), "one long event");
+    }
 }

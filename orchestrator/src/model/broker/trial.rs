@@ -5,11 +5,12 @@ use std::time::Duration;
 use reqwest::header::{HeaderName, HeaderValue};
 use swarm_protocol::chat::{AssistantPart, ModelRequest, Reply};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
 use super::claims;
-use super::exchange::{self, Arrived, Incoming, Kept, Outgoing, Reached};
+use super::exchange::{self, Alive, Arrived, Incoming, Kept, Outgoing, Reached};
 use super::heard::{News, mask_reply};
 use super::keys::{Forgotten, Secret};
 use super::lanes::{Pass, TOLD_MIN};
@@ -415,15 +416,18 @@ impl Broker {
         let content_type = std::mem::take(&mut incoming.content_type);
         let whole = is_whole(endpoint.dialect, &content_type);
         let (mut decoder, mut bytes, mut read) = (Decoder::new(endpoint.dialect), Vec::new(), 0u64);
-        let mut news = News::new(self.keys.mask());
+        let (mut news, mut alive) = (News::new(self.keys.mask()), Alive::new(endpoint.idle, Instant::now()));
         loop {
             let chunk = incoming.next().await.map_err(|failure| Broken { failure, read })?;
             let Some(chunk) = chunk else { break };
             read += chunk.len() as u64;
+            let before = decoder.said();
             if !whole {
                 let deltas = decoder.feed(&chunk).map_err(|error| broken(error, read))?;
                 deltas.into_iter().flat_map(|delta| news.take(delta)).for_each(&mut *hear);
             }
+            let says = if whole { !chunk.trim_ascii().is_empty() } else { decoder.said() > before };
+            alive.hears(says, chunk.len(), Instant::now()).map_err(|failure| Broken { failure, read })?;
             if kept || whole {
                 bytes.extend_from_slice(&chunk);
             }
