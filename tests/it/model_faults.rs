@@ -180,9 +180,20 @@ fn a_model_that_is_down_is_told_once_and_the_run_goes_on_with_another() {
         (down.len(), &down[0]["model"], &down[0]["instead"]),
         (1, &json!("anthropic/main-1"), &json!("anthropic/spare-1"))
     );
-    says(&ended.err, &["note: anthropic/main-1 is down until ", "anthropic/spare-1 is asked instead: no such model"]);
+    says(&ended.err, &["note: anthropic/main-1 is down until ", "the next is anthropic/spare-1: no such model"]);
     let log = logs(&repository, "a");
-    assert_eq!(log.matches("anthropic/main-1 is down, anthropic/spare-1 is asked instead").count(), 1, "{log}");
+    assert_eq!(log.matches("anthropic/main-1 is down, the next is anthropic/spare-1").count(), 1, "{log}");
+}
+
+#[test]
+fn a_model_that_nobody_can_pay_for_is_not_said_to_have_been_asked() {
+    let main = ModelServer::acting(vec![Act::refusal(404, r#"{"error": {"message": "no such model"}}"#)]);
+    let spare = ModelServer::acting(vec![done()]);
+    let first = entry("main", "anthropic", &main.url(), "fallbacks = ['spare']\nprices = { input = 1, output = 1 }");
+    let repository = house(&format!("{first}{}", entry("spare", "anthropic", &spare.url(), "")));
+    let ended = run(&repository, &format!("[budget]\nusd = 5.0\n{AGENT}")).exits(1);
+    assert_eq!((main.asked().len(), spare.asked().len()), (1, 0), "{ended}");
+    says(&ended.err, &["no such model", "nobody was asked instead: anthropic/spare-1 has no price"]);
 }
 
 #[test]

@@ -230,7 +230,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         RunEvent::ModelDown { model, instead, until_ms, why } => {
             let [model, instead] = [model, instead].map(|name| sanitize::name(name));
             let (mark, until) = (style.paint(Tone::Warn, "note:"), words::time_of_day(*until_ms));
-            Some(format!("{mark} {model} is down until {until}, {instead} is asked instead: {}", one_line(why)))
+            Some(format!("{mark} {model} is down until {until}, the next is {instead}: {}", one_line(why)))
         }
         RunEvent::ItemsFound { task, items } if items.is_empty() => {
             let note = style.paint(Tone::Warn, "note:");

@@ -197,6 +197,17 @@ impl AskError {
         }
     }
 
+    /// The same of a row of models, others of which could not be paid for.
+    fn beside(self, unpaid: &[String]) -> AskError {
+        match self {
+            AskError::Refused { model, failure } if !unpaid.is_empty() => {
+                let message = format!("{}; nobody was asked instead: {}", failure.message, unpaid.join("; "));
+                AskError::Refused { model, failure: Failure { message, ..failure } }
+            }
+            other => other,
+        }
+    }
+
     /// Whether it says why a model failed: one that could not be paid for says nothing of those before it.
     fn is_of_an_answer(&self) -> bool {
         !matches!(self, AskError::Unpriced { .. } | AskError::TooSmall(_))
@@ -346,7 +357,7 @@ impl Broker {
         call: &mut Call,
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Answer, AskError> {
-        let mut last = None;
+        let (mut last, mut unpaid) = (None, Vec::new());
         let row = self.row(self.catalog.chain(&request.model));
         for (at, (endpoint, _)) in row.iter().enumerate() {
             let look = self.look(&row, at);
@@ -355,12 +366,15 @@ impl Broker {
             match came {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_of_this_model() => {
+                    if !error.is_of_an_answer() {
+                        unpaid.push(error.to_string());
+                    }
                     last = Some(last.filter(|_| !error.is_of_an_answer()).unwrap_or(error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| {
+        Err(last.map(|last| last.beside(&unpaid)).unwrap_or_else(|| {
             let hint = self.catalog.advice(&request.model);
             AskError::Unknown { model: request.model.clone(), hint }
         }))

@@ -100,7 +100,7 @@ impl Broker {
         let (Some(until_ms), Some((instead, _))) = (went_down, row.get(at + 1)) else { return };
         let model = row[at].0.name.clone();
         let until_ms = Clock::system().now_ms().saturating_add(until_ms.saturating_sub(now_ms));
-        news(Delta::Said(format!("{model} is down, {} is asked instead", instead.name)));
+        news(Delta::Said(format!("{model} is down, the next is {}", instead.name)));
         call.note(RunEvent::ModelDown {
             model,
             instead: instead.name.clone(),
