@@ -90,6 +90,19 @@ fn names_that_hide_something_land_with_a_word_about_them() {
 }
 
 #[test]
+fn what_a_result_is_judged_by_is_named_where_it_changed_it() {
+    let gate = ("ci/gate.sh", "! grep -q broken a.txt\n");
+    let plan = "[merge]\nverify = 'sh ci/gate.sh'\n[tasks.a]\nrun = 'echo true > ci/gate.sh; echo broken > a.txt'\n\
+                check = 'cd ci && sh ./gate.sh'\n\
+                [tasks.b]\nrun = 'echo b > b.txt'\ncheck = 'grep -q b b.txt && sh ci/gate.sh'\n";
+    let repository = Repository::with(&[FILES[0], gate]);
+    let ended = Swarm::run(&repository, "it", plan).exits(0);
+    let told = "it changed what commands of the plan run, which ran it as changed, or will: ci/gate.sh (its check, [merge] verify)";
+    assert_eq!(ended.err.matches("it changed what commands of the plan run").count(), 1, "{ended}");
+    assert!(ended.err.contains(&format!("a: {told}")), "{ended}");
+}
+
+#[test]
 fn connections_of_some_tasks_leave_the_coordinator_the_files_that_others_need() {
     let plan = "jobs = 4\n[sandbox.net]\nnetwork = [\"example.org:443\"]\n\
          [tasks.hog]\nmatrix = { n = [1, 2, 3] }\nsandbox = \"net\"\npriority = 1\nshell = [\"bash\", \"-c\"]\n\

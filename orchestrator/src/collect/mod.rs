@@ -19,6 +19,8 @@ pub mod modules;
 mod names;
 /// Where links may point, what may stand where something else is expected.
 pub mod rules;
+/// Files that a command of the plan runs.
+pub mod run_by_plan;
 /// Changed files that somebody's tools will execute.
 pub mod self_running;
 /// Files that git obeys, judged by their content.

@@ -71,6 +71,7 @@ use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
 use crate::agent::planning;
 use crate::base::BaseError;
 use crate::collect::artifacts::{Taken as Artifacts, take_artifacts, unmatched_note};
+use crate::collect::run_by_plan::files_run;
 use crate::collect::{CollectLimits, display_path};
 use crate::commit::Signing;
 use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
@@ -91,7 +92,7 @@ use crate::worktree::Worktree;
 use job::{CagedCommand, Jobs, Ran};
 use places::{Inside, Places, with_private_folders};
 use reuse::Results;
-use take::{TakeError, Taken};
+use take::{RunByPlan, TakeError, Taken};
 use trees::{Start, Trees};
 use violation::violation;
 
@@ -447,9 +448,9 @@ impl Executor {
         let Trial { job, places, .. } = trial;
         let (executor, from) = (Arc::clone(self), Arc::clone(start));
         let (name, attempt, writes) = (job.name.clone(), job.attempt, self.writes(job));
-        let (task, out) = (job.task, places.out());
+        let (task, out, run) = (job.task, places.out(), self.run_by_plan(job));
         let taken = tokio::task::spawn_blocking(move || {
-            let taken = executor.take((&name, attempt), &from, &worktree, writes.as_deref());
+            let taken = executor.take((&name, attempt), &from, &worktree, writes.as_deref(), &run);
             let patterns = &executor.plan.task(task).artifacts;
             let files = take_artifacts(&worktree, patterns, (&out, outputs::ARTIFACTS), &CollectLimits::default());
             executor.trees.discard(worktree);
@@ -479,6 +480,18 @@ impl Executor {
             None if unchanged => Ok(None),
             None => Ok(commit),
         }
+    }
+
+    /// The files that commands run by which a result is judged, or the worktrees of later runs are prepared.
+    fn run_by_plan(&self, job: &AttemptJob) -> Vec<RunByPlan> {
+        let checks = job.rendered.checks.iter().flat_map(|check| files_run(&check.command.argv)).collect();
+        let verify = self.gate.as_ref().map(|gate| files_run(&gate.command().argv)).unwrap_or_default();
+        // One that does not render has ended the run before any task.
+        let rendered = |setup| self.plan.render_command(setup, &self.facts.context(&Value::Null, &self.facts.lookup()));
+        let setup = self.plan.workspace.setup.as_ref().and_then(|setup| rendered(setup).ok());
+        let setup = setup.map(|setup| files_run(&setup.argv)).unwrap_or_default();
+        let named = [("its check", checks), ("[merge] verify", verify), ("[workspace] setup", setup)];
+        named.into_iter().map(|(by, files)| RunByPlan { by, files }).collect()
     }
 
     /// What a task may change: nothing at all in mode `none`.

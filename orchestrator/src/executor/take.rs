@@ -1,5 +1,6 @@
 //! What an attempt left becomes a commit under its ref, on the disk before anybody hears of it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -62,16 +63,17 @@ impl Executor {
         start: &Start,
         worktree: &Worktree,
         writes: Option<&[String]>,
+        run: &[RunByPlan],
     ) -> Result<Taken, TakeError> {
         for _ in 1..TAKEN_MAX {
-            match self.take_once(of, start, worktree, writes) {
+            match self.take_once(of, start, worktree, (writes, run)) {
                 Err(error) if self.can_be_written_again(&error)? => {
                     tracing::warn!(error = %causes(&error), "an attempt's objects are written once more");
                 }
                 taken => return taken,
             }
         }
-        self.take_once(of, start, worktree, writes)
+        self.take_once(of, start, worktree, (writes, run))
     }
 
     /// Whether an attempt's change may be kept when it is collected once more: objects that its files stand for were there and are
@@ -93,7 +95,7 @@ impl Executor {
         (name, attempt): (&InstanceId, Attempt),
         start: &Start,
         worktree: &Worktree,
-        writes: Option<&[String]>,
+        (writes, run): (Option<&[String]>, &[RunByPlan]),
     ) -> Result<Taken, TakeError> {
         let terms = Terms::without(&self.jobs.secrets);
         let (change, refusal) = match collect(&self.repository, worktree, writes, &terms)? {
@@ -112,7 +114,9 @@ impl Executor {
         let kept = change.map(|change| {
             let scope = writes.filter(|_| refusal.is_none());
             let told = self.keep_history((name, attempt), start, worktree, &change, scope)?;
+            let judged = run_by_plan_note(&change.paths, run);
             let mut kept = self.keep(name, attempt, start, change, told)?;
+            kept.notes.extend(judged);
             kept.summary.writes = writes.map(<[String]>::to_vec);
             Ok::<Kept, TakeError>(kept)
         });
@@ -184,6 +188,28 @@ fn self_running_note(paths: &[ChangedPath], obeyed: &Obeyed) -> Option<String> {
     }
 }
 
+/// The files that a command of the plan runs.
+pub(super) struct RunByPlan {
+    /// Which command, for people.
+    pub(super) by: &'static str,
+    /// From the root of the tree.
+    pub(super) files: BTreeSet<String>,
+}
+
+/// Says which of the changed files the plan's own commands run: what judged the result then was what it had made of them.
+fn run_by_plan_note(paths: &[ChangedPath], run: &[RunByPlan]) -> Option<String> {
+    let by = |path: &[u8]| {
+        let path = std::str::from_utf8(path).ok()?;
+        let by: Vec<&str> = run.iter().filter(|run| run.files.contains(path)).map(|run| run.by).collect();
+        (!by.is_empty()).then(|| by.join(", "))
+    };
+    let found: Vec<String> =
+        paths.iter().filter_map(|it| Some(format!("{} ({})", display_path(&it.path), by(&it.path)?))).collect();
+    let list = words::first_of(&found, NAMED_MAX);
+    (!found.is_empty())
+        .then(|| format!("it changed what commands of the plan run, which ran it as changed, or will: {list}"))
+}
+
 /// Says which new names are not what they look like.
 fn unseen_note(paths: &[ChangedPath]) -> Option<String> {
     let added = paths.iter().filter(|changed| changed.kind == ChangeKind::Added).map(|changed| &changed.path);
@@ -197,4 +223,27 @@ fn unseen_note(paths: &[ChangedPath]) -> Option<String> {
 fn named(paths: Vec<&Vec<u8>>) -> Option<(usize, String)> {
     let list = words::first_of(paths.iter().map(|path| display_path(path)), NAMED_MAX);
     (!paths.is_empty()).then_some((paths.len(), list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_is_named_with_the_commands_that_run_it() {
+        let files = |files: &[&str]| files.iter().map(|&file| file.to_owned()).collect();
+        let run = [
+            RunByPlan { by: "its check", files: files(&["ci/gate.sh", "t.sh"]) },
+            RunByPlan { by: "[merge] verify", files: files(&["ci/gate.sh"]) },
+        ];
+        let check = |changed: &[&str], expected: Option<&str>| {
+            let changed =
+                changed.iter().map(|path| ChangedPath { path: path.as_bytes().to_vec(), kind: ChangeKind::Modified });
+            let note = run_by_plan_note(&changed.collect::<Vec<_>>(), &run);
+            assert_eq!(note.as_deref().and_then(|note| note.split_once(": ")).map(|(_, list)| list), expected);
+        };
+        check(&["src/a.rs", "ci/gate"], None);
+        check(&["a", "ci/gate.sh"], Some("ci/gate.sh (its check, [merge] verify)"));
+        check(&["t.sh", "ci/gate.sh"], Some("t.sh (its check), ci/gate.sh (its check, [merge] verify)"));
+    }
 }
