@@ -427,7 +427,7 @@ const MERGE: &[Key] = &[
     now(
         "history",
         Kind::Choice(&[("squash", Since::Now), ("keep", Since::Now)]),
-        "One commit an instance, or the worker's own as one line.",
+        "One commit an instance, or the worker's own as one line, by the authors and with the messages that it gave them.",
     ),
     now("verify", Kind::Either(&[Kind::Line, Kind::Table(VERIFY)]), "What has to pass on the merged tree."),
     now(

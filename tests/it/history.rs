@@ -42,6 +42,8 @@ fn the_commits_of_a_worker_land_as_its_own() {
     let rest = format!("{TWO}echo rest > rest.txt\n");
     let (repository, ended) = run(&format!("{KEEP}{}", task("t", "", &rest)), 0);
     assert_eq!(log(&repository), ["Eve|Ada|first step", "Eve|Ada|second step", "Ada|Ada|it: t"], "{ended}");
+    let told = "its commits name other authors than you, which is its own word: Eve <eve@example.org>";
+    assert!(ended.err.contains(told), "{ended}");
     assert_eq!(repository.text("swarm/it", "rest.txt"), "rest\n");
     assert_eq!(repository.text("swarm/it~2", "a.txt"), "one\ntwo\n");
     assert!(!repository.files("swarm/it~2").contains_key("x.txt"));

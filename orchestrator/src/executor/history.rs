@@ -3,6 +3,8 @@
 //! message are the worker's, as far as they are fit to be seen; committer and every date are the run's, so the same work
 //! gives the same commit ids. Where the steps do not lead to what lands, one commit stands for all and names them.
 
+use std::collections::BTreeSet;
+
 use git2::{Commit, Oid};
 use swarm_plans::{History as Wanted, InstanceId};
 
@@ -18,7 +20,7 @@ use crate::dispatcher::core::Landing;
 use crate::ids::Attempt;
 use crate::merge::{self, Folded, fold_by};
 use crate::report::{sanitize, words};
-use crate::repository::{RepositoryError, fit_to_sign};
+use crate::repository::{Identity, RepositoryError, fit_to_sign};
 use crate::secrets::Secrets;
 use crate::worktree::Worktree;
 
@@ -27,6 +29,9 @@ const MESSAGE_BYTES_MAX: usize = 8 << 10;
 
 /// Characters of an author's name or address that are kept.
 const AUTHOR_CHARS_MAX: usize = 100;
+
+/// Authors that a note names.
+const AUTHORS_NAMED_MAX: usize = 5;
 
 /// The trailers that only we write.
 const OURS: &str = "swarm-";
@@ -44,9 +49,9 @@ impl Executor {
         worktree: &Worktree,
         change: &Change,
         writes: Option<&[String]>,
-    ) -> Result<(Option<String>, Option<String>), TakeError> {
+    ) -> Result<(Option<String>, Vec<String>), TakeError> {
         if self.plan.merge.history == Wanted::Squash || change.is_empty() {
-            return Ok((None, None));
+            return Ok((None, vec![]));
         }
         let kept = match history(
             &self.repository,
@@ -55,23 +60,25 @@ impl Executor {
             change,
             (writes, &Terms::without(&self.jobs.secrets)),
         )? {
-            History::None => return Ok((None, None)),
+            History::None => return Ok((None, vec![])),
             History::Squashed(reason) => {
-                return Ok((None, Some(format!("its commits are told as one: {}", self.jobs.secrets.text(&reason)))));
+                return Ok((None, vec![format!("its commits are told as one: {}", self.jobs.secrets.text(&reason))]));
             }
             History::Kept(kept) => kept,
         };
-        let note = told_otherwise(&kept);
+        let mut notes: Vec<String> = told_otherwise(&kept).into_iter().collect();
         if kept.steps.is_empty() {
-            return Ok((None, note));
+            return Ok((None, notes));
         }
+        let authors = kept.steps.iter().filter_map(|step| fit(step.author.as_ref()?, &self.jobs.secrets));
+        notes.extend(other_authors(authors, &self.signing.identity));
         let mut parent = start.commit;
         for step in &kept.steps {
             parent = self.retell(name, parent, step)?;
         }
         let reference = commit::history_ref(&self.run, name, attempt);
         commit::keep_new(&self.repository, &reference, parent, &[start.commit])?;
-        Ok((Some(parent.to_string()), note))
+        Ok((Some(parent.to_string()), notes))
     }
 
     fn retell(&self, name: &InstanceId, parent: Oid, step: &Step) -> Result<Oid, RepositoryError> {
@@ -152,6 +159,16 @@ impl Executor {
     }
 }
 
+/// Says whom a worker's commits name as their authors beside who signs them; nobody has looked whether it is true.
+fn other_authors(authors: impl Iterator<Item = (String, String)>, signer: &Identity) -> Option<String> {
+    let others: BTreeSet<String> = authors
+        .filter(|(name, email)| (name, email) != (&signer.name, &signer.email))
+        .map(|(name, email)| format!("{} <{}>", sanitize::name(&name), sanitize::name(&email)))
+        .collect();
+    let list = words::first_of(&others, AUTHORS_NAMED_MAX);
+    (!others.is_empty()).then(|| format!("its commits name other authors than you, which is its own word: {list}"))
+}
+
 /// What a line of commits that change something cannot say of a worker's own; `None` where it says all.
 fn told_otherwise(kept: &Kept) -> Option<String> {
     let merges = (kept.merges > 0).then(|| {
@@ -217,6 +234,7 @@ fn fit(author: &Author, secrets: &Secrets) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::IdentitySource;
 
     #[test]
     fn a_message_is_shown_without_what_a_terminal_would_obey_or_a_reader_believe() {
@@ -226,6 +244,18 @@ mod tests {
         check("\n\n", "plan: t");
         check("t\x1b[31m\nSwarm-Task: other\n swarm-run: x\nend", "t\nend");
         assert!(message(&[b'x'; 100_000], "s").len() <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn who_did_not_sign_is_named_once() {
+        let signer = Identity { name: "a".into(), email: "a@b".into(), source: IdentitySource::Configured };
+        let said = |authors: &[(&str, &str)]| {
+            let authors = authors.iter().map(|(name, email)| ((*name).to_owned(), (*email).to_owned()));
+            other_authors(authors, &signer).map(|note| note.rsplit(": ").next().unwrap_or_default().to_owned())
+        };
+        assert_eq!(said(&[("a", "a@b")]), None);
+        let boss = said(&[("Boss", "boss@b"), ("a", "a@b"), ("Boss", "boss@b"), ("a", "x@b")]);
+        assert_eq!(boss.as_deref(), Some("Boss <boss@b>, a <x@b>"));
     }
 
     #[test]

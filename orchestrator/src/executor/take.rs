@@ -143,7 +143,7 @@ impl Executor {
         attempt: Attempt,
         start: &Start,
         change: Change,
-        (history, note): (Option<String>, Option<String>),
+        (history, told): (Option<String>, Vec<String>),
     ) -> Result<Kept, RepositoryError> {
         let mut commit = start.commit;
         if !change.is_empty() {
@@ -164,7 +164,7 @@ impl Executor {
             writes: None,
         };
         let mut notes = change.notes;
-        notes.extend(note);
+        notes.extend(told);
         notes.extend(self_running_note(&change.paths, &self.obeyed));
         notes.extend(unseen_note(&change.paths));
         Ok(Kept { summary, commit, notes })
