@@ -215,7 +215,7 @@ pub fn mark_base(repository: &Repository, run: &RunId) -> Result<(), RepositoryE
 /// [`RepositoryError`] else.
 pub fn keep_new(repository: &Repository, name: &str, commit: Oid, before: &[Oid]) -> Result<(), RepositoryError> {
     let brought = match repository.bring_to_disk(commit, before)? {
-        Brought::Durable(brought) => brought,
+        Brought::All(brought) => brought,
         Brought::Missing(missing) => return Err(RepositoryError::Vanished(missing)),
     };
     write_ref(repository, name, commit)?;

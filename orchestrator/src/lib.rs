@@ -6,6 +6,8 @@ pub mod agent;
 pub mod apply;
 /// The prepared lower layers.
 pub mod base;
+/// Which boot of the machine this is.
+mod boot;
 /// Results of earlier runs, found again.
 pub mod cache;
 /// Asks a run's coordinator to end it.

@@ -5,10 +5,12 @@
 //! [`Repository`] may be shared between threads; libgit2's own handles may not, so each caller borrows one from a small
 //! pool ([`Repository::handle`]).
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use git2::{ErrorClass, ErrorCode, Oid, RepositoryOpenFlags};
@@ -21,6 +23,8 @@ use crate::report::sanitize::shell_word;
 mod durable;
 /// Whether recorded results are there with all that they bring.
 mod inspection;
+/// Objects that are files of their own, read by ourselves.
+mod loose;
 /// What in a work tree git obeys by its configuration.
 mod obeyed;
 /// Whether a commit is there, gone, or out of reach.
@@ -29,6 +33,8 @@ mod presence;
 mod refs;
 /// Which files of settings count beside a repository's own.
 pub mod shared_settings;
+/// What a power cut left of objects.
+mod void;
 /// Whether all of a commit is there.
 mod whole;
 
@@ -227,6 +233,10 @@ pub struct Repository {
     synced: OnceLock<fs::File>,
     /// Who its commits are by in place of whom the configuration names.
     signer: OnceLock<Identity>,
+    /// When its own store was looked at first in this boot, in milliseconds since the Unix epoch; 0 while nobody knows.
+    seen_at_ms: AtomicU64,
+    /// Large files of its own store that were read and were whole.
+    known_whole: Mutex<HashMap<Oid, void::Inode>>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -313,7 +323,19 @@ impl Repository {
         let common_dir = canonical(git.commondir())?;
         let (idle, idle_for_refs) = (Mutex::new(vec![git]), Mutex::default());
         let (synced, signer) = (OnceLock::new(), OnceLock::new());
-        Ok(Repository { git_dir, common_dir, workdir, door, idle, idle_for_refs, synced, signer })
+        let (seen_at_ms, known_whole) = (AtomicU64::new(0), Mutex::default());
+        Ok(Repository {
+            git_dir,
+            common_dir,
+            workdir,
+            door,
+            idle,
+            idle_for_refs,
+            synced,
+            signer,
+            seen_at_ms,
+            known_whole,
+        })
     }
 
     /// A libgit2 handle for this thread. Opening one costs a few hundred microseconds, borrowing an idle one nothing.

@@ -13,7 +13,7 @@ mod losses;
 mod mending;
 
 use std::collections::{HashSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,12 +216,7 @@ async fn go_on(
     mut settings: Settings,
     reports: &mut Reports,
 ) -> Result<RunEnd, RunError> {
-    let repository = Arc::new(Repository::discover(&settings.repository)?);
-    let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
-    let row = row_of(&JournalReader::open(&state_root)?, run)?;
-    if let Some(repository) = other_repository(&row, &repository, &state_root)? {
-        return Err(ResumeError::Elsewhere { run: run.clone(), repository: repository.to_owned() }.into());
-    }
+    let (repository, state_root, row) = found(run, &settings)?;
     if let Some(end) = ended_for_good(run, &row, &again) {
         return Ok(end);
     }
@@ -238,7 +233,8 @@ async fn go_on(
     let asked = reader.asked(run)?.unwrap_or_default();
     settings.ask(&asked);
     asked.signer.into_iter().for_each(|signer| repository.sign_as(signer));
-    let (mut mended, loaded, base) = (Mended::of(&repository)?, plan_of(&reader, &row)?, base_of(&repository, &row)?);
+    let mut mended = Mended::of(&repository, &state, &row)?;
+    let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
     let now_lent = Lent::now(loaded.graph.plan(), &repository, &settings.host);
     let lent = asked.lent.and_then(|then| then.note(&now_lent));
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
@@ -278,6 +274,18 @@ async fn go_on(
     let mut stage =
         Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
+}
+
+/// The repository of a run, looked at after a power cut, the state folder, and what the journal's table says of the run.
+fn found(run: &RunId, settings: &Settings) -> Result<(Arc<Repository>, PathBuf, RunRow), RunError> {
+    let repository = Arc::new(Repository::discover(&settings.repository)?);
+    let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
+    let row = row_of(&JournalReader::open(&state_root)?, run)?;
+    if let Some(repository) = other_repository(&row, &repository, &state_root)? {
+        return Err(ResumeError::Elsewhere { run: run.clone(), repository: repository.to_owned() }.into());
+    }
+    repository.look_after_power_cut(&state_root)?;
+    Ok((repository, state_root, row))
 }
 
 /// The end of a run that does not go on, and of which nothing is wanted again.

@@ -109,6 +109,10 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let base = repository.resolve(&plan.base)?;
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
+    let damaged = repository.look_after_power_cut(state.root())?;
+    if damaged > 0 {
+        tracing::warn!(damaged, "object files that a power cut left empty or cut short got out of the way");
+    }
     before::globs_fit(&loaded.graph, &repository, base)?;
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
     let looked = Looked::default();

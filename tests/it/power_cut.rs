@@ -69,13 +69,35 @@ fn empty(path: &Path, content: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).and_then(|()| fs::write(path, content)).expect("ours");
 }
 
+/// What is left of a file of which the last part was not written out.
+fn cut(path: &Path) {
+    let whole = fs::read(path).expect("ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("ours");
+    fs::write(path, &whole[..whole.len() / 2]).expect("ours");
+}
+
+/// Lets the next command find the machine started anew.
+fn start_anew(repository: &Repository) {
+    for seen in fs::read_dir(repository.path().join(".git/swarm/stores")).expect("a run looked").flatten() {
+        let text = fs::read_to_string(seen.path()).expect("ours");
+        let earlier = text.replacen(r#""mount":""#, r#""mount":"another "#, 1);
+        assert_ne!(earlier, text);
+        fs::write(seen.path(), earlier).expect("ours");
+    }
+}
+
 /// Empties files of a copy of the killed run's repository, and goes on with it.
 fn resumes_without(harm: &str, content: &str, which: impl Fn(&Repository) -> Vec<PathBuf>) -> Ended {
+    resumes_with(harm, &|path| empty(path, content), which)
+}
+
+/// Harms files of a copy of the killed run's repository, and goes on with it.
+fn resumes_with(harm: &str, file: &dyn Fn(&Path), which: impl Fn(&Repository) -> Vec<PathBuf>) -> Ended {
     let killed = killed();
     let repository = killed.repository.copy();
     let paths = which(&repository);
     assert!(!paths.is_empty(), "{harm}");
-    paths.iter().for_each(|path| empty(&repository.path().join(path), content));
+    paths.iter().for_each(|path| file(&repository.path().join(path)));
     let status = Swarm::new(&repository, &["status"]).exits(0);
     assert!(status.out.contains("swarm resume p-1"), "{harm}: {status}");
     let (commit, resumed) = comes_to_its_end(&repository, harm);
@@ -118,10 +140,11 @@ fn refs_that_hold_nothing_are_made_again_and_nothing_runs_twice() {
 
 #[test]
 fn a_result_of_which_an_object_holds_nothing_runs_again() {
+    let harms: [&dyn Fn(&Path); 3] = [&|path| empty(path, ""), &|path| empty(path, "\0"), &cut];
     for revision in ["", "^{tree}", ":d", ":d/e", ":d/e/a"] {
-        for content in ["", "\0"] {
+        for harm in harms {
             let name = format!("refs/swarm/p-1/a/1{revision}");
-            let resumed = resumes_without(&name, content, |repository| vec![object(repository, &name)]);
+            let resumed = resumes_with(&name, harm, |repository| vec![object(repository, &name)]);
             let lost = "the change of a is no longer there: it runs again";
             assert!(resumed.out.contains(lost), "{name}: {resumed}");
             let ran = resumed.events_of("attempt-started");
@@ -195,6 +218,7 @@ fn an_apply_whose_merge_was_left_empty_is_made_again() {
     git.reset(&git.find_object(own, None).expect("a commit"), git2::ResetType::Hard, None).expect("it was there");
     let new: Vec<PathBuf> = objects(&repository).into_iter().filter(|object| !before.contains(object)).collect();
     assert!(new.len() >= 2, "a commit and its tree: {new:?}");
+    start_anew(&repository);
     new.iter().for_each(|object| empty(&repository.path().join(object), ""));
     let again = apply().exits(0);
     assert_eq!(repository.commit_of("HEAD"), Some(merge), "{again}");
@@ -270,4 +294,90 @@ fn the_empty_tree_of_what_keeps_cached_results_outlasts_a_power_cut() {
         is_sound(&repository);
         harm(&repository, empty_tree, Some(""));
     }
+}
+
+#[test]
+fn a_result_is_not_taken_for_what_is_there_of_it() {
+    let content: Vec<u8> = (0..400_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for (gate, is_known) in [("", false), ("[merge]\nverify = 'test ! -e big -o -s big'\n", true)] {
+        let repository = Repository::with(&[("f", "f\n")]);
+        let shown = repository.beside("shown");
+        fs::create_dir(&shown).and_then(|()| fs::write(shown.join("big"), &content)).expect("space");
+        let plan = |task: &str| {
+            let read = format!("[sandbox.default]\nread = ['{}']\n", shown.display());
+            format!("name = 'p'\n{read}{gate}[tasks.{task}]\nrun = 'cp {}/big big'\n", shown.display())
+        };
+        let run =
+            |task: &str| Swarm::run(&repository, "p", &plan(task)).allow(&format!("read={}", shown.display())).exits(0);
+        if is_known {
+            // A look was taken: what follows happens in one boot, and no look finds it.
+            Swarm::run(&repository, "q", "[tasks.q]\nrun = 'echo q > q'\n").exits(0);
+        }
+        let blob = repository.git().blob(&content).expect("space").to_string();
+        cut(&repository.path().join(".git/objects").join(&blob[..2]).join(&blob[2..]));
+        run("a");
+        is_sound(&repository);
+        Swarm::new(&repository, &["apply"]).exits(0);
+        assert!(fs::read(repository.path().join("big")).expect("applied") == content);
+    }
+}
+
+#[test]
+fn more_empty_objects_than_there_are_tries_are_written_over() {
+    let repository = Repository::with(&[("f", "f\n")]);
+    let plan = "[tasks.a]\nrun = 'for i in 1 2 3 4 5 6 7 8 9; do echo $i > f$i; done'\n";
+    let run = |into: &str| {
+        let run = Swarm::run(&repository, "p", plan).env("SOURCE_DATE_EPOCH", "1700000000");
+        run.args(&["--into", into]).exits(0)
+    };
+    run("one");
+    for at in 1..=9 {
+        empty(&repository.path().join(object(&repository, &format!("one:f{at}"))), "");
+    }
+    run("two");
+    assert_eq!(repository.text("two", "f9"), "9\n");
+    is_sound(&repository);
+}
+
+#[test]
+fn any_command_finds_what_the_power_cut_left_of_a_run_that_has_ended() {
+    let repository = Repository::with(&[("gen.lock", "0\n")]);
+    let plan = "[merge]\nregenerate = [{ paths = ['gen.lock'], run = 'cat ga gb > gen.lock' }]\n\
+                [tasks.a]\nrun = 'echo a > ga; echo a > gen.lock'\n[tasks.b]\nrun = 'echo b > gb; echo b > gen.lock'\n";
+    let before = objects(&repository);
+    Swarm::run(&repository, "p", plan).exits(0);
+    let kept = repository.run_git(&["rev-list", "--objects", "--all"]);
+    let Some(kept) = kept else { return };
+    let is_loose_end = |path: &PathBuf| {
+        let hex = path.strip_prefix(".git/objects").expect("below").to_string_lossy().replace('/', "");
+        !before.contains(path) && !kept.contains(&hex)
+    };
+    let loose_ends: Vec<PathBuf> = objects(&repository).into_iter().filter(is_loose_end).collect();
+    assert!(!loose_ends.is_empty(), "what a command makes again, it is shown first");
+    for (at, command) in [["resume", "p-1"], ["status", "p-1"], ["clean", "p-1"]].into_iter().enumerate() {
+        let path = repository.path().join(&loose_ends[at % loose_ends.len()]);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("space");
+        let _ = fs::remove_file(&path);
+        fs::write(&path, "").expect("space");
+        let quiet = Swarm::new(&repository, &["status"]).exits(0);
+        assert!(path.exists() && !quiet.err.contains("power cut"), "{quiet}");
+        start_anew(&repository);
+        let said = Swarm::new(&repository, &command).exits(0);
+        assert!(said.err.contains("1 object file of the repository empty") && !path.exists(), "{command:?}: {said}");
+    }
+    repository.run_git(&["gc", "-q"]);
+}
+
+#[test]
+fn what_another_command_found_of_a_killed_run_is_made_again() {
+    let killed = killed();
+    let repository = killed.repository.copy();
+    cut(&repository.path().join(object(&repository, "refs/swarm/p-1/a/1:d/e/a")));
+    start_anew(&repository);
+    let list = Swarm::new(&repository, &["status"]).exits(0);
+    let lost = "the change of a is no longer there: it runs again";
+    let (commit, resumed) = comes_to_its_end(&repository, "a blob");
+    assert!(resumed.out.contains(lost), "{list} {resumed}");
+    assert_eq!(commit, killed.commit);
+    is_sound(&repository);
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::BaseError;
 use super::eviction::used;
+use crate::boot::{BOOT_ID, boot_id};
 use crate::clean::disk_bytes;
 use crate::fault;
 use crate::removal::{Debris, remove_tree};
@@ -106,34 +107,4 @@ pub fn clear_prepared(state: &StateDir) -> io::Result<usize> {
         }
     }
     Ok(cleared)
-}
-
-/// Source: random(4), `boot_id`.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// Which boot of the machine this is.
-///
-/// # Errors
-/// The kernel does not tell. No layer is known to be whole then, and none may be put aside: another run may stand on it.
-fn boot_id() -> io::Result<String> {
-    boot_in(Path::new(BOOT_ID))
-}
-
-fn boot_in(file: &Path) -> io::Result<String> {
-    let id = std::fs::read_to_string(file)?.trim().to_owned();
-    if id.is_empty() { Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")) } else { Ok(id) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_boot_that_the_kernel_does_not_tell_is_no_boot() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        assert!(boot_in(file.path()).is_err());
-        assert!(boot_in(&file.path().join("missing")).is_err());
-        std::fs::write(file.path(), "0af3\n").expect("space");
-        assert_eq!(boot_in(file.path()).expect("it is told"), "0af3");
-    }
 }

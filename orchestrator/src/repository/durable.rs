@@ -1,7 +1,7 @@
 //! What is to outlast a power cut is on the disk before anybody relies on it: the objects that a commit of ours brings, before a ref or
 //! the journal names it, and a ref before the journal does. Both the journal and ext4 make what follows so: whoever syncs one file
-//! there makes the names of all younger ones durable, too, and not what is in them, so that a power cut leaves objects of no bytes
-//! under names that git never writes again.
+//! there makes the names of all younger ones durable, too, and not what is in them, so that a power cut leaves objects of no bytes, or
+//! of some of theirs, under names that git never writes again. What it left all the same is for [`super::void`].
 //!
 //! One `fdatasync` after the other flushes the disk's own cache for each object, although the disk was told of all of them first and
 //! most are there by then: 23 objects take 40 ms, 102 take 95, and one `syncfs` takes 15 to 25. But that waits for all that builds have
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use git2::{ConfigLevel, ErrorCode, ObjectType, Oid};
 use rustix::fs::{Advice, MemfdFlags, fadvise, fdatasync, memfd_create};
 
+use super::loose::Loose;
 use super::{Handle, Repository, RepositoryError, sync_around};
 use crate::fault;
 use crate::tree::{self, TreeError};
@@ -30,56 +31,45 @@ const SYNCED_MAX: usize = 100;
 /// Bytes that a disk writes while it flushes its cache once: a millisecond at 1 GB/s, or ten of a disk that turns at 100 MB/s.
 const BYTES_A_FLUSH: u64 = 1 << 20;
 
-/// Objects that are looked for of one commit; what lies behind so many is taken to be there.
-const LOOKED_FOR_MAX: usize = 100_000;
-
 /// What makes libgit2 sync a ref before it gets its name, and its folder behind that. Source: `loose_commit` and `refdb_backend_fs`
 /// of libgit2 1.9.
 const SYNCED: &[u8] = b"[core]\n\tfsyncObjectFiles = true\n";
 
-/// What a commit of ours brought.
+/// What a commit of ours brings.
 #[derive(Debug)]
 pub(crate) enum Brought {
-    /// All of it is on the disk: these objects, which may be gone again where somebody collects garbage.
-    Durable(Vec<Oid>),
+    /// All of it is there: these objects, which may be gone again where somebody collects garbage.
+    All(Vec<Oid>),
     /// This is in no store.
     Missing(Oid),
 }
 
 impl Repository {
     /// Brings all to the disk that a commit and those behind it bring, back to one of `before`, before anything names it. A file of
-    /// the store that holds nothing is removed: no git would write that object any more.
+    /// the store that is not what its name says gets out of the way: no git would write that object any more.
     ///
     /// # Errors
     /// [`RepositoryError`] when something cannot be read, or the disk failed to take it.
     pub(crate) fn bring_to_disk(&self, commit: Oid, before: &[Oid]) -> Result<Brought, RepositoryError> {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let git = self.handle()?;
-        let mut all = HashSet::new();
-        let mut lacking = None;
-        let walked = each_brought(&git, commit, before, &mut |id| {
-            if all.len() <= SYNCED_MAX && all.insert(id) && !self.is_held(&git, id)? {
-                lacking = Some(id);
-            }
-            Ok(lacking.is_none() && all.len() <= SYNCED_MAX)
-        });
-        match (walked, lacking) {
-            (Ok(()) | Err(_), Some(missing)) => return Ok(Brought::Missing(missing)),
-            (Err(error), None) => return Err(self.why_not_walked(error)),
-            (Ok(()), None) => {}
+        let brought = self.brought(&*self.handle()?, commit, before)?;
+        if let Brought::All(all) = &brought {
+            self.sync(all)?;
         }
-        if all.len() > SYNCED_MAX {
-            return self.make_durable().map(|()| Brought::Durable(Vec::new()));
+        Ok(brought)
+    }
+
+    fn sync(&self, objects: &[Oid]) -> Result<(), RepositoryError> {
+        if objects.len() > SYNCED_MAX {
+            return self.make_durable();
         }
-        let all: Vec<Oid> = all.into_iter().collect();
         match unwritten_bytes() {
-            Some(bytes) if bytes < BYTES_A_FLUSH * all.len() as u64 => {
+            Some(bytes) if bytes < BYTES_A_FLUSH * objects.len() as u64 => {
                 let path = self.common_dir.join("objects");
-                sync_around(&path).map_err(|source| RepositoryError::Io { path, source })?;
+                sync_around(&path).map_err(|source| RepositoryError::Io { path, source })
             }
-            _ => self.sync_loose(&all)?,
+            _ => self.sync_loose(objects),
         }
-        Ok(Brought::Durable(all))
     }
 
     /// The first object found in no store of those that a commit and those behind it bring, back to one of `before`.
@@ -87,19 +77,40 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError`] when they cannot be read, which says nothing about what is there.
     pub(crate) fn first_missing(&self, commit: Oid, before: &[Oid]) -> Result<Option<Oid>, RepositoryError> {
-        let git = self.fresh()?;
-        let (mut lacking, mut seen) = (None, 0);
-        let walked = each_brought(&git, commit, before, &mut |id| {
-            seen += 1;
-            if !self.is_held(&git, id)? {
+        match self.brought(&self.fresh()?, commit, before)? {
+            Brought::Missing(missing) => self.lies_nowhere(missing).map(|()| Some(missing)),
+            Brought::All(_) => Ok(None),
+        }
+    }
+
+    /// What a commit and those behind it bring, back to one of `before`. This is what "whole" means wherever it is asked: each object
+    /// was looked for, and read where it is a file of its own.
+    pub(super) fn brought(
+        &self,
+        git: &git2::Repository,
+        commit: Oid,
+        before: &[Oid],
+    ) -> Result<Brought, RepositoryError> {
+        self.held(git, |visit| each_brought(git, commit, before, visit))
+    }
+
+    /// Whether all is there that a walk visits.
+    fn held(
+        &self,
+        git: &git2::Repository,
+        walk: impl FnOnce(&mut dyn FnMut(Oid) -> Result<bool, TreeError>) -> Result<(), TreeError>,
+    ) -> Result<Brought, RepositoryError> {
+        let (mut all, mut lacking) = (HashSet::new(), None);
+        let walked = walk(&mut |id| {
+            if all.insert(id) && !self.is_held(git, id)? {
                 lacking = Some(id);
             }
-            Ok(lacking.is_none() && seen < LOOKED_FOR_MAX)
+            Ok(lacking.is_none())
         });
         match (walked, lacking) {
-            (_, Some(missing)) => self.lies_nowhere(missing).map(|()| Some(missing)),
+            (_, Some(missing)) => Ok(Brought::Missing(missing)),
             (Err(error), None) => Err(self.why_not_walked(error)),
-            (Ok(()), None) => Ok(None),
+            (Ok(()), None) => Ok(Brought::All(all.into_iter().collect())),
         }
     }
 
@@ -154,52 +165,27 @@ impl Repository {
         self.is_whole(commit, before)
     }
 
-    /// Removes the files of the repository's own store that hold nothing, as a power cut leaves them: no bytes, or nothing but zeros.
-    /// Says how many there were.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Io`] when the store cannot be read.
-    pub(crate) fn remove_void_objects(&self) -> Result<usize, RepositoryError> {
-        let objects = self.common_dir.join("objects");
-        let is_hex = |name: &std::ffi::OsStr, digits: usize| {
-            name.len() == digits && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit)
-        };
-        let named = |folder: &Path, digits: usize| -> io::Result<Vec<PathBuf>> {
-            let entries = std::fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-            Ok(entries.into_iter().filter(|it| is_hex(&it.file_name(), digits)).map(|it| it.path()).collect())
-        };
-        let mut removed = 0;
-        for folder in named(&objects, 2).map_err(|source| RepositoryError::Io { path: objects.clone(), source })? {
-            let all = named(&folder, 38).map_err(|source| RepositoryError::Io { path: folder.clone(), source })?;
-            for object in all.into_iter().filter(|object| holds_nothing(object)) {
-                removed += usize::from(remove_void(object)?);
-            }
-        }
-        Ok(removed)
-    }
-
     /// Whether what failed with an error may be done when all of it is written once more: objects that it needs were there and are not
-    /// any more, or files that hold nothing were in their place.
+    /// any more, or files that are not what their names say were in their place.
     ///
     /// # Errors
     /// [`RepositoryError::Io`] when the store cannot be read.
     pub(crate) fn may_be_written_again(&self, error: &RepositoryError) -> Result<bool, RepositoryError> {
         match error {
             RepositoryError::Vanished(_) => {
-                // Who collects garbage takes again what is written while it is at it.
+                // Who collects garbage takes again what is written while it is at it; and where one object was damaged, there are more.
                 self.outlast_gc();
-                Ok(true)
+                self.remove_void_objects().map(|_| true)
             }
             RepositoryError::Git(_) => Ok(self.remove_void_objects()? > 0),
             _ => Ok(false),
         }
     }
 
-    /// Whether some store has an object. A file that holds nothing is no object, and is removed.
+    /// Whether some store has an object. A file that is not what its name says is no object, and gets out of the way.
     pub(super) fn is_held(&self, git: &git2::Repository, id: Oid) -> Result<bool, TreeError> {
-        let path = self.loose_path(id);
-        if holds_nothing(&path) {
-            remove_void(path).map_err(|error| git2::Error::from_str(&error.to_string()))?;
+        if self.loose(id)? == Loose::Whole {
+            return Ok(true);
         }
         let odb = git.odb()?;
         if odb.exists(id) {
@@ -216,7 +202,7 @@ impl Repository {
         }
     }
 
-    fn loose_path(&self, id: Oid) -> PathBuf {
+    pub(super) fn loose_path(&self, id: Oid) -> PathBuf {
         let hex = id.to_string();
         self.common_dir.join("objects").join(&hex[..2]).join(&hex[2..])
     }
@@ -322,32 +308,6 @@ pub(super) fn each_in_tree(
     Ok(true)
 }
 
-/// Whether a file is there and holds nothing: no bytes, or nothing but zeros. Neither an object nor a ref begins with one.
-fn holds_nothing(path: &Path) -> bool {
-    use std::io::Read as _;
-    let Ok(mut file) = File::open(path) else { return false };
-    let mut bytes = [0; 4096];
-    loop {
-        match file.read(&mut bytes) {
-            Ok(0) => return true,
-            Ok(read) if bytes[..read].iter().all(|&byte| byte == 0) => {}
-            Ok(_) | Err(_) => return false,
-        }
-    }
-}
-
-/// Removes a file that holds nothing; says whether it was there.
-fn remove_void(path: PathBuf) -> Result<bool, RepositoryError> {
-    match std::fs::remove_file(&path) {
-        Ok(()) => {
-            tracing::warn!(object = %path.display(), "a file of the object store that holds nothing was removed");
-            Ok(true)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(RepositoryError::Io { path, source }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,7 +329,7 @@ mod tests {
     #[test]
     fn a_commit_brings_what_its_parent_has_not() {
         let (fixture, repository, [two, one]) = two();
-        let Brought::Durable(brought) = repository.bring_to_disk(two, &[one]).expect("legible") else {
+        let Brought::All(brought) = repository.bring_to_disk(two, &[one]).expect("legible") else {
             panic!("it is there")
         };
         let new = ["HEAD", "HEAD^{tree}", "HEAD:d", "HEAD:d/e", "HEAD:d/e/c", "HEAD:n", "HEAD:n/w"];
@@ -378,11 +338,16 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_holds_nothing_is_missing_and_can_be_written_again() {
-        for (lost, content) in [("HEAD:n/w", ""), ("HEAD:d/e", "\0\0\0"), ("HEAD^{tree}", ""), ("HEAD", "")] {
+    fn an_object_that_is_not_what_its_name_says_is_missing_and_can_be_written_again() {
+        let harms: [fn(&[u8]) -> Vec<u8>; 4] =
+            [|_| vec![], |_| vec![0; 3], |whole| whole[..whole.len() - 1].to_vec(), |whole| [whole, b"x"].concat()];
+        for (lost, harm) in
+            ["HEAD:n/w", "HEAD:d/e", "HEAD^{tree}", "HEAD"].iter().flat_map(|it| harms.map(|harm| (it, harm)))
+        {
             let (fixture, repository, [two, one]) = two();
             let id = named(&fixture, lost);
             let path = repository.loose_path(id);
+            let content = harm(&std::fs::read(&path).expect("loose"));
             std::fs::remove_file(&path).and_then(|()| std::fs::write(&path, content)).expect("loose");
             let said = repository.bring_to_disk(two, &[one]).expect("legible");
             assert!(matches!(said, Brought::Missing(missing) if missing == id), "{lost}: {said:?}");
@@ -403,23 +368,31 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_something_is_nobodys_to_remove() {
-        let (fixture, repository, [two, one]) = two();
-        let path = repository.loose_path(named(&fixture, "HEAD:n/w"));
-        std::fs::remove_file(&path).and_then(|()| std::fs::write(&path, "\0x")).expect("loose");
-        let other = repository.common_dir().join("objects/pack/empty");
-        std::fs::write(&other, "").expect("space");
-        assert_eq!(repository.remove_void_objects().expect("legible"), 0);
-        assert!(path.exists() && other.exists());
-        std::fs::write(&path, "").expect("space");
-        assert_eq!(repository.remove_void_objects().expect("legible"), 1);
-        assert_eq!(repository.first_missing(two, &[one]).expect("legible"), Some(named(&fixture, "HEAD:n/w")));
+    fn however_many_objects_a_commit_brings_each_is_looked_for() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let one = fixture.repository().resolve("HEAD").expect("a commit");
+        let names: Vec<String> = (0..=SYNCED_MAX).map(|at| format!("f{at:04}")).collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+        let two = fixture.commit(&files);
+        let repository = fixture.repository();
+        let said = repository.bring_to_disk(two, &[one]).expect("legible");
+        let Brought::All(brought) = said else { panic!("{said:?}") };
+        assert_eq!(brought.len(), names.len() + 2, "a commit, a tree and what is in it");
+        assert!(repository.is_whole(two, &[one]).expect("legible"));
+        let last = named(&fixture, &format!("HEAD:{}", names[SYNCED_MAX]));
+        std::fs::remove_file(repository.loose_path(last)).expect("loose");
+        assert!(!repository.still_holds(two, &[one], &brought).expect("legible"));
+        std::fs::write(repository.loose_path(last), "").expect("space");
+        assert!(!repository.is_whole(two, &[one]).expect("legible"), "an empty file is no object");
+        std::fs::write(repository.loose_path(last), "").expect("space");
+        let said = repository.bring_to_disk(two, &[one]).expect("legible");
+        assert!(matches!(said, Brought::Missing(missing) if missing == last), "{said:?}");
     }
 
     #[test]
     fn what_was_packed_is_still_there_and_what_was_pruned_is_not() {
         let (fixture, repository, [two, one]) = two();
-        let Brought::Durable(brought) = repository.bring_to_disk(two, &[one]).expect("legible") else {
+        let Brought::All(brought) = repository.bring_to_disk(two, &[one]).expect("legible") else {
             panic!("it is there")
         };
         git(fixture.path(), &["repack", "-adq"]);

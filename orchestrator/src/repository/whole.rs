@@ -2,14 +2,12 @@
 //! (`git gc --prune=now`), and a gc that looked at the refs before one of ours kept a commit takes of it what it wants. Git
 //! itself promises nothing there; we promise a green target.
 
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use git2::{ErrorCode, Oid};
 
-use super::{Repository, RepositoryError};
-use crate::tree::{self, TreeError};
+use super::{Brought, Repository, RepositoryError};
 
 /// How long a gc of somebody is waited for before the target moves.
 const GC_MAX: Duration = Duration::from_secs(30);
@@ -24,13 +22,12 @@ impl Repository {
     /// [`RepositoryError::Git`] when the repository cannot be read, which says nothing about what is there.
     pub fn is_whole(&self, commit: Oid, before: &[Oid]) -> Result<bool, RepositoryError> {
         self.outlast_gc();
-        match all_is_there(&self.fresh()?, commit, before) {
-            Ok(is_whole) => Ok(is_whole),
-            Err(TreeError::Store(error)) if error.code() == ErrorCode::NotFound => Ok(false),
-            Err(TreeError::Store(error)) => Err(error.into()),
-            Err(error) => {
-                Err(RepositoryError::Io { path: self.common_dir().to_owned(), source: io::Error::other(error) })
-            }
+        match self.brought(&self.fresh()?, commit, before) {
+            Ok(Brought::All(_)) => Ok(true),
+            Ok(Brought::Missing(_)) => Ok(false),
+            // It was there a moment ago.
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -48,23 +45,6 @@ impl Repository {
             std::thread::sleep(GC_LOOK);
         }
     }
-}
-
-fn all_is_there(git: &git2::Repository, commit: Oid, before: &[Oid]) -> Result<bool, TreeError> {
-    let odb = git.odb()?;
-    let mut at = git.find_commit(commit)?;
-    while !before.contains(&at.id()) {
-        let parent = at.parents().next();
-        let changed = tree::diff(&odb, parent.as_ref().map(git2::Commit::tree_id), Some(at.tree_id()))?;
-        // A submodule's commit lies in another repository.
-        let mut blobs = changed.iter().filter_map(|it| it.new).filter(|entry| entry.mode != tree::GITLINK);
-        if !blobs.all(|entry| odb.exists(entry.id)) {
-            return Ok(false);
-        }
-        let Some(parent) = parent else { break };
-        at = parent;
-    }
-    Ok(true)
 }
 
 /// How old the word of a gc may be to be believed: git's own bound.

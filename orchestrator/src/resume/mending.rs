@@ -1,7 +1,7 @@
 //! What a power cut, or somebody's `git gc --prune=now`, left of a run's refs and of the repository's objects, before the run goes
 //! on: refs that hold nothing are none, and are made again where the journal knows what they kept; files of the object store that
-//! hold nothing go, since git would never write over one; and refs whose commit is gone go, as [`crate::hollow`] says. What was lost by it
-//! is for [`super::losses`].
+//! are not what their names say go, since git would never write over one; and refs whose commit is gone go, as [`crate::hollow`] says.
+//! What was lost by it is for [`super::losses`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,26 +12,31 @@ use crate::commit;
 use crate::event::{ChangeSummary, Recorded, RunEvent};
 use crate::hollow::{self, Unreadable};
 use crate::ids::RunId;
-use crate::journal::JournalReader;
+use crate::journal::{JournalReader, RunRow};
 use crate::report::sanitize::shell_word;
 use crate::report::words;
 use crate::repository::{Repository, RepositoryError};
 use crate::reused;
 use crate::run::{RunError, Stage};
+use crate::state::StateDir;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Mended {
     /// Full names of refs of the run that held nothing.
     refs: Vec<String>,
-    /// Files of the object store that held nothing.
+    /// Files of the object store that were not what their names say.
     objects: usize,
+    /// Whether there were some since the run began, and another command found them.
+    were_more: bool,
 }
 
 impl Mended {
-    /// Removes the objects that hold nothing.
-    pub(super) fn of(repository: &Repository) -> Result<Mended, RepositoryError> {
-        Ok(Mended { refs: Vec::new(), objects: repository.remove_void_objects()? })
+    /// Removes the objects that hold nothing, or something else than their names say, of all that were written since the run began.
+    pub(super) fn of(repository: &Repository, state: &StateDir, row: &RunRow) -> Result<Mended, RepositoryError> {
+        let objects = repository.remove_damaged(row.started_at_ms)?;
+        let were_more = repository.lost_objects_since(state.root(), row.started_at_ms)?;
+        Ok(Mended { refs: Vec::new(), objects, were_more })
     }
 
     /// Makes those of the run's `refs` again, which held nothing and are gone, that kept results which are all there.
@@ -64,7 +69,7 @@ impl Mended {
     }
 
     fn is_any(&self) -> bool {
-        !self.refs.is_empty() || self.objects > 0
+        !self.refs.is_empty() || self.objects > 0 || self.were_more
     }
 
     /// What a person should know.
@@ -75,12 +80,13 @@ impl Mended {
         });
         let objects = (self.objects > 0).then(|| {
             format!(
-                "{} of the repository, removed since git never writes over one",
+                "{} of the repository, which went since git never writes over one",
                 words::count(self.objects as u64, "object file")
             )
         });
         let found: Vec<String> = refs.into_iter().chain(objects).collect();
-        self.is_any().then(|| format!("a power cut seems to have left empty: {}", found.join("; ")))
+        let text = format!("a power cut seems to have left empty or cut short: {}", found.join("; "));
+        (!found.is_empty()).then_some(text)
     }
 }
 
@@ -175,7 +181,9 @@ mod tests {
     #[test]
     fn what_was_empty_is_said_and_nothing_else_is() {
         assert_eq!(Mended::default().note(), None);
-        let said = Mended { refs: vec!["refs/swarm/p-1/+base".to_owned()], objects: 2 }.note().expect("a note");
+        let said = Mended { refs: vec!["refs/swarm/p-1/+base".to_owned()], objects: 2, were_more: false }
+            .note()
+            .expect("a note");
         assert!(said.contains("1 ref of the run") && said.contains("2 object files"), "{said}");
     }
 

@@ -19,6 +19,7 @@ use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::repository::shared_settings::{NO_SYSTEM, SharedSettings};
 use swarm_orchestrator::resume::ResumeError;
 use swarm_orchestrator::state::StateDir;
+use swarm_protocol::causes::causes;
 
 use crate::commands::Global;
 use crate::commands::failure::Failure;
@@ -230,7 +231,8 @@ impl Surroundings {
         Ok(is_yes(&answer))
     }
 
-    /// The repository around the folder, where no `swarm apply` that died keeps other gits out.
+    /// The repository around the folder, where no `swarm apply` that died keeps other gits out, and no object of it is as a power cut
+    /// left it.
     ///
     /// # Errors
     /// There is none, or it cannot be used.
@@ -239,6 +241,15 @@ impl Surroundings {
         if unlock_index(&repository, self.clock.now_ms()) {
             self.err
                 .write("note: removed the index.lock of a `swarm apply` that died; `swarm apply` completes that\n")?;
+        }
+        let state = self.state_of(&repository);
+        // Where it never ran, the first run looks.
+        if state.is_dir() {
+            self.err.write(&match repository.look_after_power_cut(&state) {
+                Ok(0) => String::new(),
+                Ok(found) => damaged(found),
+                Err(error) => format!("note: what a power cut may have left was not looked for: {}\n", causes(&error)),
+            })?;
         }
         Ok(repository)
     }
@@ -301,6 +312,15 @@ impl Surroundings {
         }
         Ok(JournalReader::open(state)?)
     }
+}
+
+/// What a person should know about objects that were not what their names say.
+fn damaged(found: usize) -> String {
+    format!(
+        "note: a power cut seems to have left {} of the repository empty or cut short; what held nothing is removed, the rest lies beside \
+         as tmp_obj_*, which git gc removes; `swarm resume` makes again what a run still needs\n",
+        words::count(found as u64, "object file")
+    )
 }
 
 /// A path without `.`; `..` is the kernel's to follow.
