@@ -21,6 +21,7 @@ use crate::dispatcher::core::RunFacts;
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::path_globs::PathGlobs;
 use crate::report::{sanitize, words};
+use crate::repository::{Brought, RepositoryError};
 use crate::threads;
 use crate::tree::{self, Edits, Entry, TreeError};
 
@@ -223,6 +224,7 @@ impl Executor {
         self.settler.jobs.phase(None, format!("making {} again", maker.paths.join(", ")));
         let spec = CommitSpec { parents: &[parent], tree, subject: "files to be made again", trailers: &[] };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec).map_err(|error| causes(&error))?;
+        on_the_disk(self.repository.bring_to_disk(commit, &[parent]))?;
         let whole = self.trees.whole();
         let errand = Errand::of_train((&whole, commit), &maker.command, &maker.sandbox, &self.settler.jobs, &places);
         let (ended, worktree) = self.lone_errand(errand).await?;
@@ -236,9 +238,13 @@ impl Executor {
             let collected =
                 collect(&executor.repository, &worktree, Some(&paths), &Terms::without(&executor.jobs.secrets));
             executor.trees.discard(worktree);
-            collected
+            let collected = collected.map_err(|error| causes(&error))?;
+            if let Collected::Change(change) = &collected {
+                on_the_disk(executor.repository.bring_tree_to_disk(tree, change.tree))?;
+            }
+            Ok::<_, String>(collected)
         });
-        let collected = collected.await.map_err(|error| causes(&error))?.map_err(|error| causes(&error))?;
+        let collected = collected.await.map_err(|error| causes(&error))??;
         Ok(match collected {
             Collected::Change(change) => Made::Tree(change.tree),
             Collected::Refused(refusal) => {
@@ -256,6 +262,15 @@ impl Executor {
             "[merge] regenerate of {files} failed: {why} (all of it: swarm logs {} {log} --attempt {number})",
             self.run
         ))
+    }
+}
+
+/// What is shown to a command, or comes of it, outlasts a power cut, whether or not any of it lands: git collects no garbage where one
+/// object is damaged.
+fn on_the_disk(brought: Result<Brought, RepositoryError>) -> Result<(), String> {
+    match brought.map_err(|error| causes(&error))? {
+        Brought::All(_) => Ok(()),
+        Brought::Missing(missing) => Err(causes(&RepositoryError::Vanished(missing))),
     }
 }
 

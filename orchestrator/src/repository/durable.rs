@@ -59,6 +59,21 @@ impl Repository {
         Ok(brought)
     }
 
+    /// The same of what a tree has and another one has not.
+    ///
+    /// # Errors
+    /// As of [`Repository::bring_to_disk`].
+    pub(crate) fn bring_tree_to_disk(&self, before: Oid, tree: Oid) -> Result<Brought, RepositoryError> {
+        let git = self.handle()?;
+        let odb = git.odb()?;
+        let brought =
+            self.held(&git, |visit| each_in_tree(&odb, Some(before), tree, visit, tree::DEPTH_MAX).map(drop))?;
+        if let Brought::All(all) = &brought {
+            self.sync(all)?;
+        }
+        Ok(brought)
+    }
+
     fn sync(&self, objects: &[Oid]) -> Result<(), RepositoryError> {
         if objects.len() > SYNCED_MAX {
             return self.make_durable();
@@ -387,6 +402,16 @@ mod tests {
         std::fs::write(repository.loose_path(last), "").expect("space");
         let said = repository.bring_to_disk(two, &[one]).expect("legible");
         assert!(matches!(said, Brought::Missing(missing) if missing == last), "{said:?}");
+    }
+
+    #[test]
+    fn a_tree_brings_what_another_has_not() {
+        let (fixture, repository, _) = two();
+        let [one, two] = ["HEAD~1^{tree}", "HEAD^{tree}"].map(|name| named(&fixture, name));
+        let Brought::All(brought) = repository.bring_tree_to_disk(one, two).expect("legible") else { panic!("there") };
+        let new = ["HEAD^{tree}", "HEAD:d", "HEAD:d/e", "HEAD:d/e/c", "HEAD:n", "HEAD:n/w"];
+        let new: HashSet<Oid> = new.iter().map(|name| named(&fixture, name)).collect();
+        assert_eq!(brought.into_iter().collect::<HashSet<_>>(), new);
     }
 
     #[test]
