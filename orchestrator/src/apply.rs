@@ -20,7 +20,7 @@ use crate::executor::settle::refused;
 use crate::fault;
 use crate::journal::LockError;
 use crate::merge::{FoldError, Folded, fold};
-use crate::repository::{Identity, Repository, RepositoryError, Swap};
+use crate::repository::{Brought, Identity, Repository, RepositoryError, Swap};
 use crate::tree::TreeError;
 
 /// Who may write into a checkout.
@@ -288,10 +288,13 @@ fn merge_into(
         return Ok(Applied::UpToDate);
     }
     let forward = git.graph_descendant_of(target, head)?;
-    // What a power cut left of an earlier try would never be written again.
-    repository.remove_void_objects()?;
     let tree = if forward { repository.tree_of(target)? } else { judged_tree(&git, head, target, scopes)? };
+    // libgit2 would write out what is there, and go round for ever in an object that ends too early.
+    let brought = repository.bring_tree_to_disk(repository.tree_of(head)?, tree)?;
     refuse_overwriting(&git, repository.tree_of(head)?, tree)?;
+    if let Brought::Missing(missing) = brought {
+        return Err(RepositoryError::Lost(missing).into());
+    }
     let commit = if forward {
         target
     } else {

@@ -109,6 +109,9 @@ pub enum RepositoryError {
     /// An object of a commit of ours is gone before anything could keep it.
     #[error("keep a result: its object {0} is gone already (git gc --prune=now, git prune?)")]
     Vanished(Oid),
+    /// An object is in no store, or its file is not what its name says.
+    #[error("find the object {0}: it is gone, or its file was damaged (a power cut, git prune?)")]
+    Lost(Oid),
     /// libgit2 failed: a damaged repository, a full disk.
     #[error("use the repository: {0}")]
     Git(#[from] git2::Error),
@@ -155,6 +158,7 @@ impl RepositoryError {
                 format!("remove it: rm {path}, then type it again; git reflog {name} may tell where it was")
             }
             RepositoryError::Vanished(_) => "let the git that collects garbage end, then type it again".to_owned(),
+            RepositoryError::Lost(_) => "git fsck names all that is; git fetch brings what another clone has".to_owned(),
             RepositoryError::Git(error) if matches!(error.class(), ErrorClass::Os | ErrorClass::Filesystem) => {
                 "look at the space and the permissions where the repository lies: df -h .".to_owned()
             }
