@@ -323,6 +323,16 @@ fn a_result_is_not_taken_for_what_is_there_of_it() {
 }
 
 #[test]
+fn nobody_reads_for_ever_in_what_a_branch_has_of_an_object() {
+    let repository = Repository::with(&[("f", "f\n")]);
+    Swarm::run(&repository, "it", "[tasks.a]\nrun = 'seq 9999 > a'\n").exits(0);
+    cut(&repository.path().join(object(&repository, "swarm/it:a")));
+    let refused = Swarm::new(&repository, &["apply"]).exits(3);
+    assert!(refused.err.contains("find the object") && !repository.path().join("a").exists(), "{refused}");
+    Swarm::run(&repository, "it", "base = 'swarm/it'\n[tasks.b]\nrun = 'cat a'\n").exits(3);
+}
+
+#[test]
 fn more_empty_objects_than_there_are_tries_are_written_over() {
     let repository = Repository::with(&[("f", "f\n")]);
     let plan = "[tasks.a]\nrun = 'for i in 1 2 3 4 5 6 7 8 9; do echo $i > f$i; done'\n";

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use git2::{ObjectType, Odb, Oid};
+use git2::{Odb, Oid};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
 use super::BaseError;
@@ -307,14 +307,10 @@ impl FileWriter<'_, '_> {
     fn write(&mut self, entry: &IndexEntry) -> Result<Stat, BaseError> {
         self.checkout.go_on()?;
         let io = |source: std::io::Error| BaseError::Io { path: path_of(&entry.path), source };
-        let blob = self.odb.read(entry.id).map_err(|source| match source.code() {
-            git2::ErrorCode::NotFound => BaseError::missing(self.checkout.repository, &entry.path, entry.id),
-            _ => tree::TreeError::from(source).into(),
-        })?;
-        if blob.kind() != ObjectType::Blob {
-            return Err(tree::TreeError::Malformed(entry.id).into());
-        }
-        let size = blob.data().len() as u64;
+        let repository = self.checkout.repository;
+        let blob = repository.blob(&self.odb, entry.id);
+        let blob = blob.map_err(|error| BaseError::of_blob(repository, &entry.path, entry.id, error))?;
+        let size = blob.len() as u64;
         let (count, max) = (self.bytes.fetch_add(size, Ordering::Relaxed) + size, self.checkout.bounds.bytes);
         if count > max {
             let tree = self.checkout.tree;
@@ -331,7 +327,7 @@ impl FileWriter<'_, '_> {
         let time = self.checkout.warm.get(&entry.path, entry.id);
         let fresh = self.checkout.fresh();
         let time = time.filter(|time| time.tv_sec < fresh.tv_sec).unwrap_or(fresh);
-        write_entry(folder, name, entry.mode, blob.data(), time).map_err(io)
+        write_entry(folder, name, entry.mode, &blob, time).map_err(io)
     }
 }
 

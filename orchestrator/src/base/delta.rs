@@ -99,12 +99,10 @@ impl Delta<'_> {
             make_folders(root, path)?;
             return Ok(fresh(Stat::default(), Presence::CheckedOut));
         }
-        let blob = self.odb.read(entry.id).map_err(|source| match source.code() {
-            git2::ErrorCode::NotFound => BaseError::missing(self.repository, path, entry.id),
-            _ => tree::TreeError::from(source).into(),
-        })?;
+        let blob = self.repository.blob(self.odb, entry.id);
+        let blob = blob.map_err(|error| BaseError::of_blob(self.repository, path, entry.id, error))?;
         let parent = open_folder(root, parent)?;
-        let stat = write_entry(&parent, name, entry.mode, blob.data(), time)?;
+        let stat = write_entry(&parent, name, entry.mode, &blob, time)?;
         Ok(fresh(stat, Presence::CheckedOut))
     }
 

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use git2::Oid;
+use git2::{ErrorCode, Oid};
 use rustix::fs::Timespec;
 use swarm_protocol::Grant;
 
@@ -152,6 +152,14 @@ impl BaseError {
             Err(error) => error.into(),
             Ok(Objects::Partial) => BaseError::MissingObject { path, id },
             Ok(Objects::Whole) => BaseError::LostObject { path, id },
+        }
+    }
+
+    /// Why the blob of a path cannot be had.
+    fn of_blob(repository: &Repository, path: &[u8], id: Oid, error: TreeError) -> BaseError {
+        match error {
+            TreeError::Store(error) if error.code() == ErrorCode::NotFound => BaseError::missing(repository, path, id),
+            error => error.into(),
         }
     }
 

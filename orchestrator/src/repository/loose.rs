@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 
-use git2::Oid;
+use git2::{ObjectType, Oid};
 use miniz_oxide::inflate::stream::{InflateState, MinReset, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 use sha1::{Digest as _, Sha1};
@@ -35,11 +35,33 @@ pub(super) enum Loose {
 /// # Errors
 /// The file cannot be read, which says nothing about what is in it.
 pub(super) fn judge(path: &Path, id: Oid) -> io::Result<Loose> {
+    read(path, id, &mut |_| {})
+}
+
+/// The bytes of an object from its file, behind the head that says its kind and size; `Err` with what else the file is.
+///
+/// # Errors
+/// As of [`judge`].
+pub(super) fn body(path: &Path, id: Oid) -> io::Result<Result<(ObjectType, Vec<u8>), Loose>> {
+    let mut bytes = Vec::new();
+    let found = read(path, id, &mut |some| bytes.extend_from_slice(some))?;
+    if found != Loose::Whole {
+        return Ok(Err(found));
+    }
+    let kind = bytes.split(|&byte| byte == b' ').next().and_then(|kind| str::from_utf8(kind).ok());
+    let (kind, end) = (kind.and_then(ObjectType::from_str), bytes.iter().position(|&byte| byte == 0));
+    let (Some(kind), Some(end)) = (kind, end) else { return Ok(Err(Loose::Damaged)) };
+    bytes.drain(..=end);
+    Ok(Ok((kind, bytes)))
+}
+
+/// Reads a file to its end, and hands on what is in it, head and all.
+fn read(path: &Path, id: Oid, hear: &mut dyn FnMut(&[u8])) -> io::Result<Loose> {
     thread_local! {
         static READER: RefCell<Reader> = RefCell::new(Reader::new());
     }
     match File::open(path) {
-        Ok(file) => READER.with_borrow_mut(|reader| reader.judge(file, id)),
+        Ok(file) => READER.with_borrow_mut(|reader| reader.read(file, id, hear)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Loose::Absent),
         Err(error) => Err(error),
     }
@@ -59,7 +81,7 @@ impl Reader {
     }
 
     /// Each round takes bytes of the file or gives some; one that does neither is the last.
-    fn judge(&mut self, mut file: File, id: Oid) -> io::Result<Loose> {
+    fn read(&mut self, mut file: File, id: Oid, hear: &mut dyn FnMut(&[u8])) -> io::Result<Loose> {
         let Reader { inflating, packed, plain } = self;
         inflating.reset_as(MinReset);
         let mut hash = Sha1::new();
@@ -74,6 +96,7 @@ impl Reader {
                 let out = &plain[..step.bytes_written];
                 left = &left[step.bytes_consumed..];
                 hash.update(out);
+                hear(out);
                 match step.status {
                     Ok(MZStatus::StreamEnd) => {
                         let is_its_end = left.is_empty() && read_some(&mut file, packed)? == 0;
@@ -118,13 +141,11 @@ fn read_some(file: &mut File, into: &mut [u8]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use git2::ObjectType;
-
     use super::*;
     use crate::git_fixture::{Fixture, git};
 
     /// A blob of so many bytes that do not get smaller, as git writes it: its file's bytes, and its id.
-    fn blob(size: usize) -> (Vec<u8>, Oid) {
+    fn blob(size: usize) -> (Vec<u8>, Vec<u8>, Oid) {
         let fixture = Fixture::with_files(&[("a", "1")]);
         let mut state = 7_u64;
         let byte = |_| {
@@ -135,7 +156,7 @@ mod tests {
         std::fs::write(fixture.path().join("b"), &content).expect("space");
         let hex = git(fixture.path(), &["hash-object", "-w", "b"]);
         let file = fixture.path().join(".git/objects").join(&hex[..2]).join(hex[2..].trim());
-        (std::fs::read(file).expect("loose"), hex.trim().parse().expect("an id"))
+        (content, std::fs::read(file).expect("loose"), hex.trim().parse().expect("an id"))
     }
 
     fn said_of(bytes: &[u8], id: Oid) -> Loose {
@@ -147,8 +168,11 @@ mod tests {
     #[test]
     fn an_object_is_whole_to_its_last_byte_and_not_beyond() {
         for size in [0, 1, 100, 32_740, 32_768, 100_000] {
-            let (whole, id) = blob(size);
+            let (content, whole, id) = blob(size);
             assert_eq!(said_of(&whole, id), Loose::Whole, "{size}");
+            let file = tempfile::NamedTempFile::new().expect("space");
+            std::fs::write(file.path(), &whole).expect("space");
+            assert_eq!(body(file.path(), id).expect("legible"), Ok((ObjectType::Blob, content)), "{size}");
             let cuts = (1..whole.len()).filter(|cut| *cut < 40 || cut + 40 > whole.len() || cut % 4096 < 2);
             for cut in cuts {
                 assert_eq!(said_of(&whole[..cut], id), Loose::Damaged, "{cut} of {size}");
@@ -161,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_not_all_there_is_told_from_what_is_nothing() {
-        let (whole, id) = blob(100_000);
+        let (_, whole, id) = blob(100_000);
         for zeros in [0, 1, 5000, 100_000] {
             assert_eq!(said_of(&vec![0; zeros], id), Loose::Void, "{zeros}");
         }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use git2::{ErrorClass, ErrorCode, Oid};
+use git2::{ErrorClass, ErrorCode, ObjectType, Odb, Oid};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,7 @@ use super::{Repository, RepositoryError};
 use crate::boot::mounted;
 use crate::clock::Clock;
 use crate::state::{make_private_dir_all, write_whole};
+use crate::tree::TreeError;
 
 /// How much older than a look a file has to be to have been on the disk then. The kernel writes out what is half a minute old, and a
 /// laptop's what is ten; and clocks are set.
@@ -199,6 +200,26 @@ impl Repository {
         }
     }
 
+    /// The bytes of a blob, which libgit2 is not asked for where they are a file of their own: what ends too early is said not to be
+    /// there.
+    ///
+    /// # Errors
+    /// [`TreeError::Malformed`] for what is no blob; libgit2's, [`ErrorCode::NotFound`] for one that is in no store.
+    pub(crate) fn blob(&self, odb: &Odb<'_>, id: Oid) -> Result<Vec<u8>, TreeError> {
+        let path = self.loose_path(id);
+        match loose::body(&path, id).map_err(|error| unreadable(&path, &error))? {
+            Ok((ObjectType::Blob, bytes)) => return Ok(bytes),
+            Ok(_) => return Err(TreeError::Malformed(id)),
+            Err(Loose::Absent) => {}
+            Err(_) => drop(self.set_aside(&path, id).map_err(|error| unreadable(&path, &error))?),
+        }
+        let found = odb.read(id)?;
+        if found.kind() != ObjectType::Blob {
+            return Err(TreeError::Malformed(id));
+        }
+        Ok(found.data().to_vec())
+    }
+
     /// Moves a file that is not what its name says out of the way; says whether that was so. Somebody else may have done the same
     /// since it was looked at, and have written the object anew: what was moved is looked at once more, and goes back if it is whole.
     fn set_aside(&self, path: &Path, id: Oid) -> Result<bool, RepositoryError> {
@@ -367,5 +388,19 @@ mod tests {
         assert_eq!(repository.remove_void_objects().expect("legible"), paths.len());
         assert!(paths.iter().all(|path| !path.exists()) && other.exists());
         assert_eq!(repository.remove_void_objects().expect("legible"), 0, "what lies aside is no object");
+    }
+
+    #[test]
+    fn a_blob_that_ends_too_early_is_not_there_and_nobody_waits_for_it() {
+        let (fixture, repository, _) = fixture();
+        let git = repository.handle().expect("opens");
+        let odb = git.odb().expect("a store");
+        let tree = repository.tree_of(repository.resolve("HEAD").expect("a commit")).expect("its tree");
+        let id = git.revparse_single("HEAD:a").expect("a blob").id();
+        assert_eq!(repository.blob(&odb, id).expect("there"), b"1");
+        assert!(matches!(repository.blob(&odb, tree), Err(TreeError::Malformed(_))));
+        let (id, _) = cut(&fixture, "HEAD:a", 9);
+        let said = repository.blob(&odb, id);
+        assert!(matches!(&said, Err(TreeError::Store(error)) if error.code() == ErrorCode::NotFound), "{said:?}");
     }
 }
