@@ -300,8 +300,8 @@ fn not_made(again: &[Vec<u8>], reason: String) -> FoldedMember {
     FoldedMember::Conflict { reason, paths: named.collect() }
 }
 
-/// Whether the store could not be read or written, whatever the objects say.
+/// Whether the store could not be read or written, or an object in it is no object, whatever the others say.
 fn is_of_the_disk(error: &git2::Error) -> bool {
-    use git2::ErrorClass::{Filesystem, NoMemory, Odb, Os, Zlib};
-    matches!(error.class(), Os | Filesystem | Odb | Zlib | NoMemory)
+    use git2::ErrorClass::{Filesystem, NoMemory, Object, Odb, Os, Zlib};
+    matches!(error.class(), Os | Filesystem | Odb | Object | Zlib | NoMemory)
 }
