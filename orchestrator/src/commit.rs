@@ -218,10 +218,22 @@ pub fn keep_new(repository: &Repository, name: &str, commit: Oid, before: &[Oid]
         Brought::All(brought) => brought,
         Brought::Missing(missing) => return Err(RepositoryError::Vanished(missing)),
     };
+    keep_brought(repository, (name, commit), before, &brought)
+}
+
+/// Writes a ref, which stands only where all is there behind it still.
+fn keep_brought(
+    repository: &Repository,
+    (name, commit): (&str, Oid),
+    before: &[Oid],
+    brought: &[Oid],
+) -> Result<(), RepositoryError> {
     write_ref(repository, name, commit)?;
-    match repository.still_holds(commit, before, &brought)? {
-        true => Ok(()),
-        false => Err(RepositoryError::Vanished(commit)),
+    match repository.still_holds(commit, before, brought) {
+        Ok(true) => Ok(()),
+        // A ref that leads to nothing is in the way of every git gc.
+        Ok(false) => repository.compare_and_delete(name, commit).and(Err(RepositoryError::Vanished(commit))),
+        Err(error) => repository.compare_and_delete(name, commit).and(Err(error)),
     }
 }
 
@@ -284,6 +296,26 @@ mod tests {
         let trailers = trailers("plan", &InstanceId(instance.into()));
         let spec = CommitSpec { parents: &[parent], tree, subject, trailers: &trailers };
         write_commit(&repository, &signing(86_400), &spec).expect("a commit")
+    }
+
+    #[test]
+    fn a_ref_stands_only_where_all_is_there_behind_it() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let before = repository.resolve("HEAD").expect("a commit");
+        let commit = fixture.commit(&[("b", "2")]);
+        let Brought::All(brought) = repository.bring_to_disk(commit, &[before]).expect("legible") else {
+            panic!("it is there")
+        };
+        let kept = |name: &str| keep_brought(&repository, (name, commit), &[before], &brought);
+        kept("refs/swarm/p-1/a/1").expect("it is there");
+        let hex = git(fixture.path(), &["rev-parse", "HEAD:b"]);
+        let blob = repository.common_dir().join("objects").join(&hex[..2]).join(hex[2..].trim());
+        std::fs::remove_file(blob).expect("loose");
+        assert!(matches!(kept("refs/swarm/p-1/b/1"), Err(RepositoryError::Vanished(gone)) if gone == commit));
+        let refs: Vec<String> =
+            repository.refs_below("refs/swarm/").expect("refs").into_iter().map(|it| it.0).collect();
+        assert_eq!(refs, ["refs/swarm/p-1/a/1"]);
     }
 
     #[test]
