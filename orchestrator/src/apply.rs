@@ -403,7 +403,7 @@ fn move_head(
         None => {
             let io = |source| ApplyError::Io { path: repository.git_dir().join("HEAD"), source };
             tell(true).map_err(io)?;
-            repository.handle()?.set_head_detached(to)?;
+            repository.detach_head(to)?;
             tell(false).map_err(io)
         }
     }

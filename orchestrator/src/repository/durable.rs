@@ -224,15 +224,25 @@ impl Repository {
 
     /// A handle by which refs are on the disk once they are written. Objects are not written by it, each of which it would sync.
     pub(super) fn ref_handle(&self) -> Result<Handle<'_>, RepositoryError> {
-        let pool = &self.idle_for_refs;
-        Handle::taken(pool, || {
-            let git = self.fresh()?;
-            let synced = self.synced().map_err(|error| git2::Error::from_str(&error.to_string()))?;
-            let path = format!("/proc/self/fd/{}", synced.as_raw_fd());
-            // Configuration and repository are one and the same in libgit2: what is added here holds for the handle.
-            git.config()?.add_file(Path::new(&path), ConfigLevel::App, true)?;
-            Ok(git)
-        })
+        Handle::taken(&self.idle_for_refs, || self.fresh_for_refs())
+    }
+
+    /// The same for one use.
+    pub(super) fn fresh_for_refs(&self) -> Result<git2::Repository, git2::Error> {
+        let git = self.fresh()?;
+        let synced = self.synced().map_err(|error| git2::Error::from_str(&error.to_string()))?;
+        let path = format!("/proc/self/fd/{}", synced.as_raw_fd());
+        // Configuration and repository are one and the same in libgit2: what is added here holds for the handle.
+        git.config()?.add_file(Path::new(&path), ConfigLevel::App, true)?;
+        Ok(git)
+    }
+
+    /// Makes HEAD stand for a commit and no branch, on the disk.
+    ///
+    /// # Errors
+    /// As of [`Repository::compare_and_swap`].
+    pub fn detach_head(&self, commit: Oid) -> Result<(), RepositoryError> {
+        Ok(self.ref_handle()?.set_head_detached(commit)?)
     }
 
     /// A configuration file that says how refs are written, kept for as long as libgit2 may look at it again.

@@ -135,7 +135,7 @@ impl Repository {
         let is_another = |now: Option<Oid>| expected.is_some() && now != expected;
         let delete = || {
             // What it could not take out of the packed refs a handle forgets all the same: this one is asked nothing after that.
-            let git = self.fresh()?;
+            let git = self.fresh_for_refs()?;
             let mut found = match git.find_reference(name) {
                 Err(_) if self.forget_unwritten(name) => git.find_reference(name)?,
                 found => found?,
