@@ -92,7 +92,17 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError`] when they cannot be read, which says nothing about what is there.
     pub(crate) fn first_missing(&self, commit: Oid, before: &[Oid]) -> Result<Option<Oid>, RepositoryError> {
-        match self.brought(&self.fresh()?, commit, before)? {
+        self.first_missing_by(&self.fresh()?, commit, before)
+    }
+
+    /// The same by a handle that was opened a moment ago, for many commits.
+    pub(crate) fn first_missing_by(
+        &self,
+        git: &git2::Repository,
+        commit: Oid,
+        before: &[Oid],
+    ) -> Result<Option<Oid>, RepositoryError> {
+        match self.brought(git, commit, before)? {
             Brought::Missing(missing) => self.lies_nowhere(missing).map(|()| Some(missing)),
             Brought::All(_) => Ok(None),
         }

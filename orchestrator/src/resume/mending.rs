@@ -108,12 +108,13 @@ impl LookedThrough {
         let mut looked = LookedThrough { gone, ..LookedThrough::default() };
         // By these a run finds its way: none keeps what an attempt made, and each goes by itself.
         let ways = [commit::base_ref(run), commit::folded_ref(run), commit::start_refs(run), reused::reused_refs(run)];
+        let git = repository.fresh()?;
         for (name, commit) in repository.refs_below(&refs)? {
             if ways.iter().any(|way| name.starts_with(way)) || looked.gone.iter().any(|(gone, _)| *gone == name) {
                 continue;
             }
             // Of what cannot be read nobody knows that it is gone: whoever needs it says so.
-            match repository.first_missing(commit, &[base]) {
+            match repository.first_missing_by(&git, commit, &[base]) {
                 Ok(None) => drop(looked.whole.insert(commit)),
                 Ok(Some(missing)) => looked.lacking.push((name, missing)),
                 Err(_) => {}
