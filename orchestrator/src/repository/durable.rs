@@ -374,7 +374,8 @@ mod tests {
 
     #[test]
     fn an_object_that_is_not_what_its_name_says_is_missing_and_can_be_written_again() {
-        let harms: [fn(&[u8]) -> Vec<u8>; 4] =
+        type Harm = fn(&[u8]) -> Vec<u8>;
+        let harms: [Harm; 4] =
             [|_| vec![], |_| vec![0; 3], |whole| whole[..whole.len() - 1].to_vec(), |whole| [whole, b"x"].concat()];
         for (lost, harm) in
             ["HEAD:n/w", "HEAD:d/e", "HEAD^{tree}", "HEAD"].iter().flat_map(|it| harms.map(|harm| (it, harm)))
