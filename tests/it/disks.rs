@@ -165,32 +165,41 @@ fn is_done(program: &str, arguments: &[&str]) -> bool {
     is_done
 }
 
-/// What the disk holds when `swarm apply` has ended is what is left of a machine whose power goes then.
+/// What the disk holds of a repository when `last` has ended is what is left of a machine whose power goes then. What `before` did is on
+/// it. It is mounted in the repository's place; `None` where this machine cannot.
+fn left_by_a_power_cut(repository: &Repository, before: &dyn Fn(), last: &dyn Fn()) -> Option<(Image, SmallDisk)> {
+    let (folder, aside) = (repository.path(), repository.beside("aside"));
+    let memory = SmallDisk::mount(repository.beside("memory"), "size=300m")?;
+    let [image, left] = ["image", "left"].map(|name| memory.0.join(name));
+    std::fs::File::create(&image).and_then(|file| file.set_len(96 << 20)).expect("space");
+    let lazy = "lazy_itable_init=0,lazy_journal_init=0";
+    if !is_done("mkfs.ext4", &["-q", "-F", "-E", lazy, image.to_str().expect("UTF-8")]) {
+        return None;
+    }
+    std::fs::rename(&folder, &aside).and_then(|()| std::fs::create_dir(&folder)).expect("one file system");
+    let disk = Image::mount(&image, folder.clone())?;
+    copy_all(&aside, &folder);
+    before();
+    rustix::fs::syncfs(std::fs::File::open(&folder).expect("a folder")).expect("space");
+    last();
+    std::fs::copy(&image, &left).expect("space");
+    drop(disk);
+    Some((Image::mount(&left, folder).expect("it is whole"), memory))
+}
+
 #[test]
 fn a_checkout_outlives_a_power_cut_right_behind_apply() {
     for merges in [false, true] {
         let repository = Repository::with(&FILES);
-        let (folder, aside) = (repository.path(), repository.beside("aside"));
-        let Some(memory) = SmallDisk::mount(repository.beside("memory"), "size=300m") else { return };
-        let [image, left] = ["image", "left"].map(|name| memory.0.join(name));
-        std::fs::File::create(&image).and_then(|file| file.set_len(96 << 20)).expect("space");
-        let lazy = "lazy_itable_init=0,lazy_journal_init=0";
-        if !is_done("mkfs.ext4", &["-q", "-F", "-E", lazy, image.to_str().expect("UTF-8")]) {
-            return;
-        }
-        std::fs::rename(&folder, &aside).and_then(|()| std::fs::create_dir(&folder)).expect("one file system");
-        let Some(disk) = Image::mount(&image, folder.clone()) else { return };
-        copy_all(&aside, &folder);
-        Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > new; mkdir s; echo s > s/new'\n").exits(0);
-        if merges {
-            repository.write("mine", "mine\n");
-            repository.commit_all("mine\n");
-        }
-        rustix::fs::syncfs(std::fs::File::open(&folder).expect("a folder")).expect("space");
-        Swarm::new(&repository, &["apply"]).exits(0);
-        std::fs::copy(&image, &left).expect("space");
-        drop(disk);
-        let _disk = Image::mount(&left, folder.clone()).expect("it is whole");
+        let before = || {
+            Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > new; mkdir s; echo s > s/new'\n").exits(0);
+            if merges {
+                repository.write("mine", "mine\n");
+                repository.commit_all("mine\n");
+            }
+        };
+        let apply = || drop(Swarm::new(&repository, &["apply"]).exits(0));
+        let Some(_left) = left_by_a_power_cut(&repository, &before, &apply) else { return };
         if repository.run_git(&["fsck", "--full"]).is_none() {
             return;
         }
@@ -199,6 +208,21 @@ fn a_checkout_outlives_a_power_cut_right_behind_apply() {
         assert_eq!((&*repository.text("HEAD", "new"), &*repository.text("HEAD", "s/new")), ("a\n", "s\n"));
         repository.run_git(&["gc", "-q", "--prune=now"]);
     }
+}
+
+#[test]
+fn what_nobody_keeps_outlives_a_power_cut_right_behind_the_run() {
+    let repository = Repository::with(&[("gen", "0\n")]);
+    let tasks = "[tasks.a]\nrun = 'echo a > ga; echo a > gen'\n[tasks.b]\nrun = 'echo b > gb; echo b > gen'\n";
+    let plan = format!("[merge]\nregenerate = [{{ paths = ['gen'], run = 'cat ga gb > gen' }}]\n{tasks}");
+    let run = || drop(Swarm::run(&repository, "it", &plan).exits(0));
+    let Some(_left) = left_by_a_power_cut(&repository, &|| (), &run) else { return };
+    let folders = std::fs::read_dir(repository.path().join(".git/objects")).expect("a store").flatten();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).expect("a folder").flatten());
+    let empty: Vec<PathBuf> =
+        files.filter(|file| file.metadata().is_ok_and(|it| it.len() == 0)).map(|file| file.path()).collect();
+    assert_eq!(empty, Vec::<PathBuf>::new());
+    repository.run_git(&["gc", "-q"]);
 }
 
 #[test]

@@ -305,3 +305,17 @@ fn is_of_the_disk(error: &git2::Error) -> bool {
     use git2::ErrorClass::{Filesystem, NoMemory, Object, Odb, Os, Zlib};
     matches!(error.class(), Os | Filesystem | Odb | Object | Zlib | NoMemory)
 }
+
+#[cfg(test)]
+mod tests {
+    use git2::{Error, ErrorClass, ErrorCode};
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_none_says_nothing_of_a_change() {
+        let error = |class| Error::new(ErrorCode::GenericError, class, "failed to parse loose object");
+        assert!(is_of_the_disk(&error(ErrorClass::Object)) && is_of_the_disk(&error(ErrorClass::Odb)));
+        assert!(!is_of_the_disk(&error(ErrorClass::Merge)));
+    }
+}
