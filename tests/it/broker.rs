@@ -585,6 +585,24 @@ fn what_was_recorded_is_given_again_without_a_server() {
 }
 
 #[test]
+fn what_a_budget_refused_is_refused_again_where_nobody_was_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = ModelServer::acting(vec![hello()]);
+    let config = entry("main", "anthropic", &server.url(), "prices = { input = 3, output = 15 }");
+    let small = || Budget { usd: Some(0.01), ..Budget::default() };
+    let asked = |tape: Tape| {
+        let mut scene = scene_with(&config, tape, small());
+        let short = ModelRequest { output_tokens_max: 100, ..request("hi") };
+        (told(scene.ask(short)).text(), told(scene.ask(request("hi, at length"))).error())
+    };
+    let live = asked(Tape::Record(Recorder::create(folder.path()).expect("an empty folder")));
+    assert!(live.1.starts_with("the budget of the run is too small for one call"), "{live:?}");
+    let again = asked(Tape::Replay(Box::new(Player::open(folder.path()).expect("recordings"))));
+    assert!(again.0 == live.0 && again.1.starts_with("the budget of the run is too small for one call"), "{again:?}");
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
 fn a_worker_that_goes_away_leaves_what_it_may_have_cost() {
     let server = ModelServer::acting(vec![hello().hangs_after(2)]);
     let mut scene = scene(&entry("main", "anthropic", &server.url(), ""));

@@ -407,7 +407,8 @@ impl Broker {
         Ok(Answer { dialect: recorded.dialect, reply, model: recorded.model, cost: call.cost() })
     }
 
-    /// A recorded answer with what it says, and what is set aside as if its model was asked now: `most` of what it can take.
+    /// A recorded answer with what it says, and what is set aside as if its model was asked now: `most` of what it can take. What a
+    /// budget refuses nobody was asked, so nothing is recorded of it: it is refused again.
     async fn played(
         &self,
         caller: &Caller,
@@ -416,8 +417,15 @@ impl Broker {
         most: impl FnOnce(Option<&Endpoint>) -> Tokens,
         call: &mut Call,
     ) -> Result<(Recorded, Said, Held), AskError> {
-        let recorded = self.play(caller.instance.clone(), question).await?;
         let known = self.catalog.chain(name);
+        let recorded = match self.play(caller.instance.clone(), question).await {
+            Err(missing @ AskError::NoRecording(_)) if !known.is_empty() => {
+                let (most, first) = (most(known.first()), &known[0]);
+                self.set_aside(caller, (&first.name, first.prices), most, call).await?.took_nothing();
+                return Err(missing);
+            }
+            recorded => recorded?,
+        };
         let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
         let (most, prices) = (most(endpoint), endpoint.and_then(|endpoint| endpoint.prices));
         call.tries(&recorded.model);
