@@ -385,12 +385,25 @@ fn what_a_sparse_worktree_does_not_show_is_not_gone_with_what_it_shows() {
     check("mv dir old; mkdir dir; cp old/a dir/a; rm -r old", "");
     check("mv dir new", "D 000000 dir/a\nA 100644 new/a\n");
     for backend in BACKENDS {
-        for script in ["rm -r dir; echo x > dir", "mkdir README; echo x > README/x", "echo more >> README"] {
+        for script in ["rm -r dir; echo x > dir", "mkdir README; echo x > README/x"] {
             let scene = sparse_scene(backend, &FILES, &[], &["dir/a"]);
             if crate::base::tests::run_in(&scene.worktree, script).is_some() {
                 let collected = scene.collect(None, &CollectLimits::default());
                 assert!(matches!(collected, Collected::Refused(Refusal::Hostile { .. })), "{script}: {collected:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_over_a_file_that_a_sparse_worktree_does_not_show_is_said() {
+    for backend in BACKENDS {
+        let scene = sparse_scene(backend, &FILES, &[], &["dir/a"]);
+        if crate::base::tests::run_in(&scene.worktree, "echo more >> README; echo new > fresh").is_some() {
+            let collected = scene.collect(None, &CollectLimits::default());
+            let Collected::Change(change) = collected else { panic!("{collected:?}") };
+            assert_eq!(change.notes.len(), 1, "{:?}", change.notes);
+            assert!(change.notes[0].starts_with("README was written without what it held"), "{:?}", change.notes);
         }
     }
 }

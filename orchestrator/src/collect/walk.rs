@@ -361,8 +361,14 @@ impl Walk<'_> {
         if base.map(Entry::canonical) == Some(entry) {
             return Ok(());
         }
-        if base.is_some() && self.hides(path) {
+        if base.is_some_and(|base| base.is_tree()) && self.hides(path) {
             return Err(self.hostile(path, UNSEEN));
+        }
+        if base.is_some() && self.hides(path) {
+            let path = display_path(path);
+            self.note(format!(
+                "{path} was written without what it held: `[workspace] sparse` leaves it out of the worktree"
+            ));
         }
         check_component(name).map_err(|reason| self.hostile(path, reason))?;
         // Folders on the way that are new were never judged.
@@ -505,7 +511,7 @@ impl Walk<'_> {
 }
 
 /// Why a path is refused where a sparse worktree does not show what is there.
-const UNSEEN: &str = "what `[workspace] sparse` leaves out is at this path, and nobody saw it who wrote here";
+const UNSEEN: &str = "files that `[workspace] sparse` leaves out are at this path";
 
 /// Says what a refusal is about, where the rest is kept.
 pub(super) fn left_out(refusal: &Refusal) -> String {
