@@ -164,11 +164,8 @@ fn by_lines(file: &[Line<'_>], old: &str, new: &str) -> Result<Edited, EditError
     };
     let window = at..at + quoted.len();
     let written: Vec<&str> = lines(new).iter().map(|line| line.text).collect();
-    let replacement: Vec<String> = match rung {
-        Rung::Indent | Rung::Fuzzy => passage::reindented(&quoted, &text[window.clone()], &text, &written)
-            .map_err(|at| EditError::Indentation { line: at + 1, text: written[at].to_owned() })?,
-        Rung::Exact | Rung::TrailingSpace => written.iter().map(|line| (*line).to_owned()).collect(),
-    };
+    let replacement = passage::replacement(rung, &quoted, &text, at, &written)
+        .map_err(|at| EditError::Indentation { line: at + 1, text: written[at].to_owned() })?;
     let end = dominant_end(file);
     let mut edited: String = file[..at].iter().flat_map(|line| [line.text, line.end]).collect();
     edited.push_str(&replacement.join(end));
@@ -236,6 +233,14 @@ mod tests {
         let error = edited("fn alpha() {\n    run();\n}\n", "fn alfa(x: u8) {\n    walk(x);", "x").unwrap_err();
         assert_eq!(error, EditError::NotFound { nearest: vec![(1, "fn alpha() {".to_owned())] });
         assert!(error.to_string().ends_with("Nearest:\n1: fn alpha() {"));
+    }
+
+    #[test]
+    fn a_last_line_that_is_quoted_in_part_is_not_replaced_as_a_whole() {
+        let python = "class A:\n    if x:\n        return 1\n    return 2\n\ndef handle_all_requests():\n    pass\n";
+        let old = "if x:\n    return 1\nreturn 2\n\ndef handle_all_requests";
+        let error = edited(python, old, &old.replace('2', "3")).unwrap_err();
+        assert!(matches!(&error, EditError::NotFound { nearest } if nearest[0].0 == 2), "{error:?}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Lines with their ends, and where a passage of lines occurs among them. Models quote from memory: white space at the end
 //! of lines is lost, whole blocks are indented differently, a word is off. Each rung of [`Rung`] forgives more than the one
-//! before; the caller decides how many occurrences it accepts.
+//! before; the caller decides how many occurrences it accepts. What a quotation and its replacement have in common stays as the
+//! text has it, however it was quoted.
 
-use similar::TextDiff;
+use similar::{Algorithm, DiffTag, TextDiff, capture_diff_slices};
 
 /// The longest passage that is compared by likeness, in lines.
 const FUZZY_LINES_MAX: usize = 200;
@@ -10,11 +11,12 @@ const FUZZY_LINES_MAX: usize = 200;
 const FUZZY_TEXT_LINES_MAX: usize = 20_000;
 /// How alike a passage must be to count as quoted.
 const FUZZY_MIN: f32 = 0.92;
-/// How alike each of its lines must be to the one that it stands for: else a line that was left out, or put in, shifts those behind it,
-/// and a short one that is another weighs next to nothing in a long passage.
-const FUZZY_LINE_MIN: f32 = 0.6;
 /// By how much it must be more alike than any other place.
 const FUZZY_LEAD: f32 = 0.05;
+/// How alike each of its lines must be to its own.
+const FUZZY_LINE_MIN: f32 = 0.8;
+/// The shortest word that may be misspelt, in letters: of two shorter ones, both may be meant (`from`, `form`).
+const MISSPELT_LETTERS_MIN: usize = 6;
 /// How alike a place must be to be named as a candidate.
 const NEAR_MIN: f32 = 0.6;
 /// Candidates that are named.
@@ -113,8 +115,7 @@ fn occurrences(text: &[&str], passage: &[&str], rung: Rung) -> Vec<usize> {
             Rung::Exact => window == passage,
             Rung::TrailingSpace => window.iter().zip(passage).all(|(a, b)| a.trim_end() == b.trim_end()),
             Rung::Indent => {
-                window.iter().zip(passage).all(|(a, b)| a.trim() == b.trim())
-                    && (Shift::between(passage, window).is_some() || Scale::between(passage, window).is_some())
+                window.iter().zip(passage).all(|(a, b)| a.trim() == b.trim()) && is_indented_alike(passage, window)
             }
             Rung::Fuzzy => unreachable!("BUG: likeness has a search of its own"),
         }
@@ -126,21 +127,56 @@ fn occurrences(text: &[&str], passage: &[&str], rung: Rung) -> Vec<usize> {
     (0..=text.len() - passage.len()).filter(same).collect()
 }
 
-/// The only place that is alike enough, where no other comes near it.
+/// The only place that is alike enough, line by line, where no other comes near it.
 fn fuzzy(text: &[&str], passage: &[&str]) -> Option<usize> {
     let mut scores = likeness(text, passage, FUZZY_MIN - FUZZY_LEAD);
     scores.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let &(at, best) = scores.first()?;
-    let second = scores.iter().find(|(other, _)| other.abs_diff(at) >= passage.len()).map_or(0.0, |(_, score)| *score);
-    (best >= FUZZY_MIN && best - second >= FUZZY_LEAD && stands_for(passage, &text[at..][..passage.len()]))
-        .then_some(at)
+    let is_meant = |at: usize| {
+        let window = &text[at..at + passage.len()];
+        window.iter().zip(passage).all(|(line, quoted)| is_line(line.trim(), quoted.trim()))
+            && is_indented_alike(passage, window)
+    };
+    let (&(at, best), others) = scores.split_first()?;
+    let rival = |other: usize| other.abs_diff(at) >= passage.len() || is_meant(other);
+    let second = others.iter().find(|(other, _)| rival(*other)).map_or(0.0, |(_, score)| *score);
+    (best >= FUZZY_MIN && best - second >= FUZZY_LEAD && is_meant(at)).then_some(at)
 }
 
-/// Whether each line of a passage is like its own line of a window, and all are indented as one rule has it.
-fn stands_for(passage: &[&str], window: &[&str]) -> bool {
-    let like = |(a, b): (&&str, &&str)| a.trim() == b.trim() || alike(a.trim(), b.trim()) >= FUZZY_LINE_MIN;
-    let moved = || Shift::between(passage, window).is_some() || Scale::between(passage, window).is_some();
-    window.iter().zip(passage).all(like) && moved()
+/// Whether the indentation of a passage differs from that of its place by one rule.
+fn is_indented_alike(passage: &[&str], window: &[&str]) -> bool {
+    Shift::between(passage, window).is_some() || Scale::between(passage, window).is_some()
+}
+
+/// Whether a quotation is of this line and all of it: it begins and ends so, and has its words and numbers, but for
+/// misspellings. A name that differs is another name.
+fn is_line(line: &str, quoted: &str) -> bool {
+    let ends = |text: &str| (text.chars().next(), text.chars().next_back());
+    if line == quoted {
+        return true;
+    }
+    if ends(line) != ends(quoted) || alike(line, quoted) < FUZZY_LINE_MIN {
+        return false;
+    }
+    let words = |text| str::split(text, |letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    let (here, there) = (words(line), words(quoted));
+    here.clone().count() == there.clone().count() && here.zip(there).all(|(a, b)| a == b || is_misspelt(a, b))
+}
+
+/// Whether two words are one in which neighbouring letters were exchanged, or a letter was doubled.
+fn is_misspelt(a: &str, b: &str) -> bool {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    if short.len() < MISSPELT_LETTERS_MIN || !short.iter().chain(&long).all(|letter| letter.is_alphabetic()) {
+        return false;
+    }
+    let first = short.iter().zip(&long).take_while(|(a, b)| a == b).count();
+    let (short, rest) = (&short[first..], &long[first..]);
+    let last = short.iter().rev().zip(rest.iter().rev()).take_while(|(a, b)| a == b).count();
+    match (&short[..short.len() - last], &rest[..rest.len() - last]) {
+        ([a, b], [c, d]) => (a, b) == (d, c),
+        ([], [more]) => first > 0 && long[first - 1] == *more,
+        _ => false,
+    }
 }
 
 /// The places most like `passage`, best first: line numbers from 0.
@@ -228,13 +264,31 @@ impl<'a> Shift<'a> {
     }
 }
 
+/// The lines that stand in the place of a passage that was found at a line by a rung: those of `new`, but for the lines that
+/// `new` has from the quotation, which stay as they are in `text`.
+///
+/// # Errors
+/// Those of [`reindented`].
+pub fn replacement(rung: Rung, quoted: &[&str], text: &[&str], at: usize, new: &[&str]) -> Result<Vec<String>, usize> {
+    let window = &text[at..at + quoted.len()];
+    let mut lines = match rung {
+        Rung::Indent | Rung::Fuzzy => reindented(quoted, window, text, new)?,
+        Rung::Exact | Rung::TrailingSpace => new.iter().map(|line| (*line).to_owned()).collect(),
+    };
+    let common = capture_diff_slices(Algorithm::Myers, quoted, new);
+    for op in common.iter().filter(|op| op.tag() == DiffTag::Equal) {
+        op.old_range().zip(op.new_range()).for_each(|(old, new)| lines[new] = window[old].to_owned());
+    }
+    Ok(lines)
+}
+
 /// The lines of a replacement as they have to stand where a quotation was forgiven its indentation: moved as the quotation would
 /// have to be, or written in the file's own style where the quotation has another one (spaces for tabs, two for four). `window`
 /// is what the quotation stands for, and `text` all of the file.
 ///
 /// # Errors
 /// The line, from 0, that would be indented otherwise than the file.
-pub fn reindented(quoted: &[&str], window: &[&str], text: &[&str], new: &[&str]) -> Result<Vec<String>, usize> {
+fn reindented(quoted: &[&str], window: &[&str], text: &[&str], new: &[&str]) -> Result<Vec<String>, usize> {
     let moved: Vec<String> = match (Shift::between(quoted, window), Scale::between(quoted, window)) {
         (Some(shift), _) => new.iter().map(|line| shift.apply(line)).collect(),
         (None, Some(scale)) => {
@@ -356,32 +410,51 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_left_out_makes_a_passage_another_one() {
-        let body: Vec<String> = (0..20).map(|n| format!("    let value_{n} = compute_something({n});")).collect();
-        let mut text = vec!["fn main() {"];
-        text.extend(body.iter().map(String::as_str));
-        let mut quoted = text.clone();
-        text.extend(["    drop(guard);", "}"]);
-        quoted.push("}");
-        assert_eq!(find(&text, &quoted), None);
-        assert_eq!(nearest(&text, &quoted), [0]);
-        let mut misspelt = text.clone();
-        misspelt[21] = "    drop(guards);";
-        assert_eq!(find(&text, &misspelt), Some((Rung::Fuzzy, vec![0])));
-    }
-
-    #[test]
-    fn what_is_quoted_with_a_few_other_characters_is_still_indented_by_one_rule() {
-        let text = ["def f():", "    if x:", "        return 1", "    return 2", "", "def g():"];
-        assert_eq!(find(&text, &["if x:", "    return 1", "return 2", "", "def g"]), None);
-        assert_eq!(find(&text, &["if x:", "    return 1", "return 2;"]), Some((Rung::Fuzzy, vec![1])));
-    }
-
-    #[test]
     fn two_places_that_are_alike_are_no_place() {
         let text = ["let value_one = compute(1);", "x", "let value_two = compute(1);"];
         assert_eq!(find(&text, &["let value_abc = compute(1);"]), None);
         assert_eq!(nearest(&text, &["let value_abc = compute(1);"]).len(), 2);
+    }
+
+    #[test]
+    fn each_quoted_line_has_to_be_like_its_own() {
+        let lets: Vec<String> = (0..20).map(|n| format!("    let value_{n} = compute_something({n});")).collect();
+        let lets: Vec<&str> = lets.iter().map(String::as_str).collect();
+        let text = [&["fn main() {"], &lets[..], &["    drop(guard);", "}"]].concat();
+        let left_out = [&["fn main() {"], &lets[..], &["}"]].concat();
+        assert_eq!(find(&text, &left_out), None, "a line is missing");
+        assert_eq!(find(&text, &[&text[..22], &["", "}"]].concat()), None, "a line too many");
+        let [mut slip, mut moved] = [text.clone(), text.clone()];
+        (slip[0], moved[3]) = ("fn  main () {", "let  value_2 = compute_something(2);");
+        assert_eq!(find(&text, &slip), Some((Rung::Fuzzy, vec![0])));
+        assert_eq!(find(&text, &moved), None, "one line is indented otherwise");
+    }
+
+    #[test]
+    fn a_line_that_is_another_or_quoted_in_part_is_not_meant() {
+        let line = "    let reply = handle_request_v1(state, received, 10);";
+        let is_found = |quoted: &str| find(&["x", line, "y"], &[quoted]).is_some();
+        for (quoted, expected) in [
+            ("    let reply = handle_reqeust_v1(state, recceived, 10);", true),
+            ("    let  reply=handle_request_v1(state,received, 10);", true),
+            ("    let reply = handle_request_v2(state, received, 10);", false),
+            ("    let reply = handle_request_v1(state, received, 11);", false),
+            ("    let reply = handle_requests_v1(state, received, 10);", false),
+            ("    let reply = handle_request_v1(state, receiver, 10);", false),
+            ("    let reply = handle_request_v1(state,  received, 10)", false),
+            ("    let reply =  handle_request_v1(state, received", false),
+        ] {
+            assert_eq!(is_found(quoted), expected, "{quoted}");
+        }
+    }
+
+    #[test]
+    fn what_a_replacement_keeps_of_its_quotation_stays_as_it_was() {
+        let text = ["# recieved “so”", "a  ", "b = 1"];
+        let quoted = ["# received \"so\"", "a", "b = 1"];
+        let place = |rung, new: &[&str]| replacement(rung, &quoted, &text, 0, new).unwrap();
+        assert_eq!(place(Rung::Fuzzy, &[quoted[0], "a", "b = 2"]), [text[0], "a  ", "b = 2"]);
+        assert_eq!(place(Rung::Fuzzy, &["new", quoted[0], "b = 1"]), ["new", text[0], "b = 1"]);
     }
 
     #[test]

@@ -327,11 +327,8 @@ fn updated(path: &str, before: &str, hunks: &[Hunk]) -> Result<String, PatchErro
         let old: Vec<&str> = hunk.old.iter().map(String::as_str).collect();
         let window = at..at + old.len();
         let written: Vec<&str> = hunk.new.iter().map(String::as_str).collect();
-        let new = match rung {
-            Rung::Indent | Rung::Fuzzy => passage::reindented(&old, &text[window.clone()], &text, &written)
-                .map_err(|at| PatchError::Indentation { path: path.to_owned(), text: written[at].to_owned() })?,
-            Rung::Exact | Rung::TrailingSpace => hunk.new.clone(),
-        };
+        let new = passage::replacement(rung, &old, &text, at, &written)
+            .map_err(|at| PatchError::Indentation { path: path.to_owned(), text: written[at].to_owned() })?;
         // An insertion behind a last line that has no end gives it one.
         if !after.is_empty() && !after.ends_with(&end[end.len() - 1..]) && !hunk.new.is_empty() {
             after.push_str(end);
