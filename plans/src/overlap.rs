@@ -164,15 +164,15 @@ fn sorted(pairs: HashSet<(usize, usize)>) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// Which tasks wait for which, as a whole.
+/// Which tasks wait for which, as a whole: for each that was asked about, a bit a task that it waits for.
 struct Waits<'a> {
     graph: &'a TaskGraph,
-    behind: std::cell::RefCell<HashMap<TaskIx, HashSet<TaskIx>>>,
+    behind: std::cell::RefCell<Vec<Option<Box<[u64]>>>>,
 }
 
 impl<'a> Waits<'a> {
     fn of(graph: &'a TaskGraph) -> Self {
-        Waits { graph, behind: std::cell::RefCell::default() }
+        Waits { graph, behind: std::cell::RefCell::new(vec![None; graph.plan().tasks.len()]) }
     }
 
     fn ordered(&self, one: TaskIx, other: TaskIx) -> bool {
@@ -181,23 +181,40 @@ impl<'a> Waits<'a> {
 
     fn waits(&self, task: TaskIx, need: TaskIx) -> bool {
         let mut behind = self.behind.borrow_mut();
-        let all = behind.entry(task).or_insert_with(|| {
-            let mut seen = HashSet::new();
-            let mut open = vec![task];
-            while let Some(at) = open.pop() {
-                for need in self.graph.needs_of(at, None) {
-                    if let Need::Task(next) = need
-                        && seen.insert(next)
-                    {
-                        open.push(next);
-                    }
-                }
+        if behind[task.index()].is_none() {
+            self.find(task, &mut behind);
+        }
+        behind[task.index()].as_ref().is_some_and(|all| all[need.index() / BITS] >> (need.index() % BITS) & 1 == 1)
+    }
+
+    /// Finds what a task waits for, behind what each of its needs does.
+    fn find(&self, task: TaskIx, behind: &mut [Option<Box<[u64]>>]) {
+        let (mut open, mut begun) = (vec![task], HashSet::new());
+        while let Some(&next) = open.last() {
+            if behind[next.index()].is_some() {
+                open.pop();
+                continue;
             }
-            seen
-        });
-        all.contains(&need)
+            let needs = self.graph.needs_of(next, None);
+            let needs = needs.iter().filter_map(|need| if let Need::Task(need) = need { Some(*need) } else { None });
+            let needs: Vec<TaskIx> = needs.collect();
+            if begun.insert(next) {
+                open.extend(needs.iter().filter(|need| behind[need.index()].is_none() && !begun.contains(*need)));
+                continue;
+            }
+            let mut all = vec![0_u64; behind.len().div_ceil(BITS)].into_boxed_slice();
+            for need in needs {
+                all[need.index() / BITS] |= 1 << (need.index() % BITS);
+                let theirs = behind[need.index()].iter().flat_map(|theirs| theirs.iter());
+                all.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours |= theirs);
+            }
+            behind[next.index()] = Some(all);
+            open.pop();
+        }
     }
 }
+
+const BITS: usize = u64::BITS as usize;
 
 #[cfg(test)]
 mod tests {
@@ -236,6 +253,21 @@ mod tests {
         let tasks = "[tasks.l]\nrun = 'x'\nwrites = []\noutputs.all = { json = 'a' }\n[tasks.a]\nneeds = ['l']\nrun = 'x'\n\
                      foreach.n = 'needs.l.outputs.all'\nwrites = ['x{{ n }}']\n[tasks.b]\nneeds = ['l']\nrun = 'x'\nwrites = ['{{ needs.l.result }}']\n";
         assert_eq!(overlaps(tasks), ["later a", "later b"]);
+    }
+
+    #[test]
+    fn who_waits_by_two_ways_waits_for_all_behind_both() {
+        let task = |name: &str, needs: &str| format!("[tasks.{name}]\nrun = 'x'\nneeds = [{needs}]\n");
+        let tasks = [task("a", ""), task("b", "'a'"), task("c", "'b'"), task("d", "'b', 'c'"), task("e", "'d', 'c'")];
+        assert_eq!(overlaps(&tasks.concat()), Vec::<String>::new());
+        assert_eq!(overlaps(&[&tasks[..3], &[task("f", "'a', 'b'")]].concat().concat()).len(), 1);
+    }
+
+    #[test]
+    fn a_long_chain_is_ordered_and_looked_through_once() {
+        let task = |at: usize| format!("[tasks.t{at}]\nrun = 'x'\nneeds = ['t{}']\n", at - 1);
+        let chain: String = (1..3_000).map(task).collect();
+        assert_eq!(overlaps(&format!("[tasks.t0]\nrun = 'x'\n{chain}")), Vec::<String>::new());
     }
 
     #[test]
