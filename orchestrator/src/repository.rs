@@ -19,13 +19,15 @@ use serde::{Deserialize, Serialize};
 use crate::fault;
 use crate::report::sanitize::shell_word;
 
+/// What a power cut left of objects.
+mod damaged;
 /// Objects and refs of ours that outlast a power cut.
 mod durable;
 /// Whether recorded results are there with all that they bring.
 mod inspection;
 /// Objects that are files of their own, read by ourselves.
 mod loose;
-/// What in a work tree git obeys by its configuration.
+/// What in a work tree git obeys by its configuration and hooks.
 mod obeyed;
 /// Whether a commit is there, gone, or out of reach.
 mod presence;
@@ -33,8 +35,6 @@ mod presence;
 mod refs;
 /// Which files of settings count beside a repository's own.
 pub mod shared_settings;
-/// What a power cut left of objects.
-mod void;
 /// Whether all of a commit is there.
 mod whole;
 
@@ -240,7 +240,7 @@ pub struct Repository {
     /// When its own store was looked at first in this boot, in milliseconds since the Unix epoch; 0 while nobody knows.
     seen_at_ms: AtomicU64,
     /// Large files of its own store that were read and were whole.
-    known_whole: Mutex<HashMap<Oid, void::Inode>>,
+    known_whole: Mutex<HashMap<Oid, damaged::Inode>>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -554,7 +554,7 @@ fn write_out(folder: PathBuf) -> Result<(), RepositoryError> {
 }
 
 /// The same as a part of something that counts as one effect.
-fn sync_around(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_around(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(fs::File::open(folder)?)?)
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use git2::Oid;
 use serde_json::{Map, Value};
 use swarm_plans::file::{ONLY, SET};
-use swarm_plans::{Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
+use swarm_plans::{Beside, Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
 
 use mending::Mended;
 
@@ -413,7 +413,7 @@ pub fn plan_of(reader: &JournalReader, row: &RunRow) -> Result<LoadedPlan, RunEr
         let text = included.iter().find(|source| source.name == name).map(|source| source.text.clone());
         text.ok_or_else(|| "the journal has no text of it".to_owned())
     };
-    let parsed = swarm_plans::parse_recorded(&plan.name, &plan.text, &sets, &only, &mut include);
+    let parsed = swarm_plans::parse_recorded(&plan.name, &plan.text, Beside { sets: &sets, only: &only }, &mut include);
     let first = |diagnostics: &[swarm_plans::Diagnostic]| {
         refused(diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
     };

@@ -57,10 +57,12 @@ enum Reading {
 }
 
 /// What a person says of a plan beside it.
-#[derive(Debug, Clone, Copy)]
-struct Beside<'a> {
-    sets: &'a [(String, String)],
-    only: &'a [String],
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside<'a> {
+    /// What overrides `[vars]`.
+    pub sets: &'a [(String, String)],
+    /// Of its tasks, only those that these mean are left, with all that they need; all, where it is empty.
+    pub only: &'a [String],
 }
 
 /// Where the texts of other files come from: by the name in the plan, or why there is none.
@@ -69,29 +71,17 @@ type Include<'a> = dyn FnMut(&str) -> Result<String, String> + 'a;
 /// Reads a plan. `name` is shown in diagnostics, and its stem is the plan's name unless it has one; `sets` override `[vars]`;
 /// `include` gives the text of a file that the plan names, or the reason why it cannot.
 pub fn parse(name: &str, text: &str, sets: &[(String, String)], include: &mut Include<'_>) -> Parsed {
-    parse_only(name, text, sets, &[], include)
+    parse_beside(name, text, Beside { sets, only: &[] }, include)
 }
 
-/// As [`parse`]; of its tasks, only those that `only` means are left, with all that they need. All are, where that is empty.
-pub fn parse_only(
-    name: &str,
-    text: &str,
-    sets: &[(String, String)],
-    only: &[String],
-    include: &mut Include<'_>,
-) -> Parsed {
-    read(Reading::New, (name, text), Beside { sets, only }, include)
+/// As [`parse`], with all that a person says beside the plan.
+pub fn parse_beside(name: &str, text: &str, beside: Beside<'_>, include: &mut Include<'_>) -> Parsed {
+    read(Reading::New, (name, text), beside, include)
 }
 
 /// The same of a plan of which a run began: what was no mistake then and has a meaning all the same ([`WrongIn::NewPlans`]) is none.
-pub fn parse_recorded(
-    name: &str,
-    text: &str,
-    sets: &[(String, String)],
-    only: &[String],
-    include: &mut Include<'_>,
-) -> Parsed {
-    read(Reading::Recorded, (name, text), Beside { sets, only }, include)
+pub fn parse_recorded(name: &str, text: &str, beside: Beside<'_>, include: &mut Include<'_>) -> Parsed {
+    read(Reading::Recorded, (name, text), beside, include)
 }
 
 fn read(reading: Reading, (name, text): (&str, &str), beside: Beside<'_>, include: &mut Include<'_>) -> Parsed {
@@ -107,21 +97,17 @@ fn read(reading: Reading, (name, text): (&str, &str), beside: Beside<'_>, includ
         texts.sources.push(SourceFile { name: ONLY.to_owned(), text: only.join(",") });
     }
     let Texts { sources, mut diagnostics } = texts;
-    let plan = documents.map(|documents| {
+    let mut plan = documents.map(|documents| {
         let parts = Parts::gather(&documents, &mut diagnostics);
         let vars = variables(&parts, sets, first_set, &mut diagnostics);
-        let mut plan = lower((reading, name), &parts, &vars, &sources, &mut diagnostics);
-        if reading == Reading::Recorded {
-            diagnostics.retain(|diagnostic| diagnostic.wrong_in == WrongIn::EveryPlan);
-        }
-        // What is wrong with the others is told all the same.
-        if !only.is_empty() && !has_errors(&diagnostics) {
-            diagnostics.extend(only::keep(&mut plan, only, sources.len() - 1).err().unwrap_or_default());
-        }
-        plan
+        lower((reading, name), &parts, &vars, &sources, &mut diagnostics)
     });
     if reading == Reading::Recorded {
         diagnostics.retain(|diagnostic| diagnostic.wrong_in == WrongIn::EveryPlan);
+    }
+    // What is wrong with the others is told all the same.
+    if let Some(plan) = plan.as_mut().filter(|_| !only.is_empty() && !has_errors(&diagnostics)) {
+        diagnostics.extend(only::keep(plan, only, sources.len() - 1).err().unwrap_or_default());
     }
     diagnostics.sort_by_key(|diagnostic| (diagnostic.source, diagnostic.span.start, diagnostic.severity));
     diagnostics.dedup();
@@ -572,7 +558,7 @@ mod tests {
     fn what_was_no_mistake_when_a_run_began_is_none_when_it_goes_on() {
         let read = |text: &str| {
             let text = format!("version = 1\n{text}");
-            let recorded = parse_recorded("p.toml", &text, &[], &[], &mut |_| Err("no such file".to_owned()));
+            let recorded = parse_recorded("p.toml", &text, Beside::default(), &mut |_| Err("no such file".to_owned()));
             (parse_alone(&text, &[]).plan.is_some(), recorded.plan, recorded.diagnostics)
         };
         for now_wrong in [

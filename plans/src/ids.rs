@@ -29,6 +29,16 @@ pub fn task_in(text: &str) -> &str {
     text.split_once('[').map_or(text, |(task, _)| task)
 }
 
+/// Whether a name is what a pattern says, in which `*` stands for any characters and everything else for itself.
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
+            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| name_matches(rest, &tail[at..]))
+        }),
+    }
+}
+
 impl Serialize for InstanceId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

@@ -104,9 +104,9 @@ pub use agent::{
 pub use allowance::{Allowance, AllowanceError, RepositoryAllowances};
 pub use diagnostic::{Diagnostic, Location, Severity, SourceFile, WrongIn};
 pub use egress::{Host, HostError, HostRule};
-pub use file::{Parsed, parse, parse_only, parse_recorded};
+pub use file::{Beside, Parsed, parse, parse_beside, parse_recorded};
 pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
-pub use ids::{InstanceId, TaskName, task_in};
+pub use ids::{InstanceId, TaskName, name_matches, task_in};
 pub use instance::{Binding, BoundValue, Instance, InstanceIx, Origin};
 pub use lower::INSTANCES_MAX;
 pub use merge::{Batch, History, Merge, MergeMode, Overlap, Publish, Regenerate, ResolvedBy, Resolver, Rung, Verify};

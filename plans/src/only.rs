@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Location, nearest};
-use crate::ids::task_in;
+use crate::ids::{name_matches, task_in};
 use crate::plan::{Fan, NeedTarget, Plan, Task, TaskIx};
 use crate::validate::direct_needs;
 
@@ -20,7 +20,7 @@ const NAMES_MAX: usize = 8;
 pub(crate) fn keep(plan: &mut Plan, words: &[String], source: usize) -> Result<(), Vec<Diagnostic>> {
     let (mut open, mut diagnostics, mut at) = (Vec::new(), Vec::new(), 0);
     for word in words {
-        let is_meant = |(_, task): &(usize, &Task)| matches(word, &task.name.0);
+        let is_meant = |(_, task): &(usize, &Task)| name_matches(word, &task.name.0);
         let meant: Vec<usize> = plan.tasks.iter().enumerate().filter(is_meant).map(|(task, _)| task).collect();
         if meant.is_empty() {
             diagnostics.push(unknown(plan, word, Location::new(source, at..at + word.len())));
@@ -78,19 +78,9 @@ fn unknown(plan: &Plan, word: &str, at: Location) -> Diagnostic {
     }
 }
 
-/// Whether a name is what a pattern says, in which `*` stands for any characters and everything else for itself.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| matches(rest, &tail[at..]))
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::file::{Parsed, parse_only};
+    use crate::file::{Beside, Parsed, parse_beside};
     use crate::graph::TaskGraph;
     use crate::instance::InstanceIx;
 
@@ -107,7 +97,7 @@ mod tests {
 
     fn parsed(only: &[&str]) -> Parsed {
         let only: Vec<String> = only.iter().map(|&word| word.to_owned()).collect();
-        parse_only("p", PLAN, &[], &only, &mut |_| Err(String::new()))
+        parse_beside("p", PLAN, Beside { only: &only, ..Beside::default() }, &mut |_| Err(String::new()))
     }
 
     fn graph(only: &[&str]) -> TaskGraph {
@@ -161,7 +151,11 @@ mod tests {
     #[test]
     fn who_looks_at_a_result_looks_at_it_all_the_same() {
         let plan = "version = 1\n[tasks.work]\nrun = 'x'\n[tasks.look]\nagent = { prompt = 'r' }\nreview = ['work']\n";
-        let plan = parse_only("p", plan, &[], &["work".to_owned()], &mut |_| Err(String::new())).plan.expect("a plan");
+        let plan = parse_beside("p", plan, Beside { only: &["work".to_owned()], ..Beside::default() }, &mut |_| {
+            Err(String::new())
+        })
+        .plan
+        .expect("a plan");
         assert_eq!((plan.tasks.len(), plan.tasks[0].reviewers[0].by.as_str()), (1, "look"));
     }
 

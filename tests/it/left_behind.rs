@@ -224,7 +224,8 @@ fn files_of_the_tree_that_the_config_names_are_named_where_a_command_changed_the
     set("include.path", "../cfg/gitc").and_then(|()| set("core.hooksPath", "hooks")).expect("it is ours");
     let script = "mkdir -p cfg hooks; echo > cfg/gitc; echo > hooks/pre-commit; echo > cfg/other";
     let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", script]).exits(0);
-    let told = "it changed what git obeys by the repository's config, cfg/gitc, hooks/pre-commit: look at it before";
+    let told =
+        "it changed what git obeys by the repository's config or hooks, cfg/gitc, hooks/pre-commit: look at it before";
     assert!(ended.err.contains(told), "{ended}");
     let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", "echo x > cfg/other"]).exits(0);
     assert!(!ended.err.contains("obeys"), "{ended}");
@@ -245,8 +246,7 @@ fn so_are_those_of_a_repository_around_a_folder_that_a_guest_or_a_task_may_write
     let policy = "[sandbox.default]\nwrite = [\"~/data/tools\"]\n";
     let plan = format!("{policy}[tasks.a]\nrun = 'echo x > {}'\n", clean.display());
     let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data/tools").exits(0);
-    let told =
-        "data/tools: it changed what git obeys by the repository's config, clean: look at it before you use git here";
+    let told = "data/tools: it changed what git obeys by the repository's config or hooks, clean: look at it before you use git here";
     assert!(ended.err.contains(told), "{ended}");
     let module = wat::parse_str(
         r#"(module (import "wasi_snapshot_preview1" "path_open" (func $open

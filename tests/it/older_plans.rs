@@ -3,7 +3,7 @@
 use swarm_orchestrator::journal::{Journal, NewRun, NewTarget};
 use swarm_orchestrator::run::{LoadedPlan, expanded_hash};
 use swarm_orchestrator::settings::Asked;
-use swarm_plans::{SourceFile, TaskGraph};
+use swarm_plans::{Beside, SourceFile, TaskGraph};
 use swarm_tests::{Repository, Swarm};
 
 /// Plans that nobody may begin any more; what one of them comes to is in the file `a`.
@@ -25,7 +25,8 @@ const PLANS: [(&str, &str, &str); 4] = [
 /// A run that died before its first event, begun by whoever took the plan for right.
 fn begun(repository: &Repository, plan: &str, target: Option<NewTarget>) {
     let sources = vec![SourceFile { name: "old".to_owned(), text: plan.to_owned() }];
-    let parsed = swarm_plans::parse_recorded("old", plan, &[], &[], &mut |_| Err("nothing to include".to_owned()));
+    let parsed =
+        swarm_plans::parse_recorded("old", plan, Beside::default(), &mut |_| Err("nothing to include".to_owned()));
     let expanded = parsed.plan.map(|plan| TaskGraph::expand(plan).expect("one task"));
     let expanded_hash = expanded.map(|graph| expanded_hash(&LoadedPlan { graph, sources })).unwrap_or_default();
     let git = repository.path().join(".git").canonicalize().expect("a repository");

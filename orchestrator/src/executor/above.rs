@@ -14,7 +14,7 @@ use git2::{ObjectType, Oid};
 use swarm_protocol::{Access, Grant};
 
 use crate::repository::Repository;
-use crate::tree::{self, TreeError};
+use crate::tree;
 
 /// Files that are shown; each is a rule of its own.
 const FILES_MAX: usize = 64;
@@ -43,8 +43,8 @@ pub fn readable(repository: &Repository, base: Oid, worktree: &Path) -> Vec<Gran
 }
 
 /// The files of a tree's topmost folder, and those of the folder of settings in it.
-fn committed(repository: &Repository, base: Oid) -> Result<Vec<(PathBuf, Oid)>, TreeError> {
-    let git = repository.fresh()?;
+fn committed(repository: &Repository, base: Oid) -> Result<Vec<(PathBuf, Oid)>, Box<dyn std::error::Error>> {
+    let git = repository.handle()?;
     let odb = git.odb()?;
     let top = tree::list(&odb, base)?;
     let path = |name: &[u8]| PathBuf::from(OsStr::from_bytes(name));

@@ -1,12 +1,13 @@
 //! What a task hands over is on the disk before the journal says that the task has passed: whoever needs it after a power cut takes it as
 //! it lies there, and the task does not run again. (What git keeps of a result: [`crate::repository`].)
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, FileType, Mode, OFlags, fadvise, fdatasync, fstat, fsync, open, syncfs};
+use rustix::fs::{Advice, FileType, Mode, OFlags, fadvise, fdatasync, fstat, fsync, open};
+
+use crate::repository::sync_around;
 
 /// Files and folders that are synced one by one; of more, the whole file system is.
 const SYNCED_MAX: usize = 100;
@@ -33,7 +34,7 @@ fn bring_to_disk(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     let Some(all) = opened(folder)? else {
-        return Ok(syncfs(File::open(folder)?)?);
+        return sync_around(folder);
     };
     for (file, is_folder) in &all {
         match is_folder {

@@ -39,13 +39,17 @@ impl Executor {
         landed: Option<String>,
     ) -> Result<FoldedBatch, NotFolded> {
         let makes = !self.settler.makers().is_empty();
-        let repository = Arc::clone(&self.repository);
         let fold = move || {
             let folded = self.fold_batch(&batch, onto.as_deref(), landed.as_deref());
             // What an earlier run folded to the same, and a power cut left empty, is not written over while it is there.
             let is_to_be_repeated = match &folded {
                 Ok(folded) if folded.members.iter().any(|member| matches!(member, FoldedMember::Failed { .. })) => {
-                    self.repository.remove_void_objects()? > 0
+                    self.repository.remove_damaged()? > 0
+                }
+                // It is folded anew by whoever decides; who collects garbage takes again what is written while it is at it.
+                Err(error) if error.is_of_the_gone() => {
+                    self.repository.outlast_gc();
+                    false
                 }
                 Err(BatchError::Repository(error)) => self.repository.may_be_written_again(error)?,
                 _ => false,
@@ -57,14 +61,10 @@ impl Executor {
             true => threads::apart("fold", fold).await.map_err(|error| NotFolded::Failed(causes(&error)))?,
             false => tokio::task::spawn_blocking(fold).await.map_err(|error| NotFolded::Failed(causes(&error)))?,
         };
-        match folded {
-            Err(error) if error.is_of_the_gone() => {
-                // It takes again what is written while it is at it.
-                drop(tokio::task::spawn_blocking(move || repository.outlast_gc()).await);
-                Err(NotFolded::Gone(causes(&error)))
-            }
-            folded => folded.map_err(|error| NotFolded::Failed(causes(&error))),
-        }
+        folded.map_err(|error| match error.is_of_the_gone() {
+            true => NotFolded::Gone(causes(&error)),
+            false => NotFolded::Failed(causes(&error)),
+        })
     }
 
     fn fold_batch(

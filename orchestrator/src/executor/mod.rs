@@ -103,7 +103,7 @@ const AGENT_OUTPUT: &str = "agent";
 pub struct Executor {
     /// The repository.
     pub repository: Arc<Repository>,
-    /// What of its checkout git obeys by configuration.
+    /// What of its checkout git obeys by configuration and hooks.
     pub obeyed: Obeyed,
     /// Where everything of ours lies.
     pub state: StateDir,

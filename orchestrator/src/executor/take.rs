@@ -83,9 +83,7 @@ impl Executor {
             TakeError::Keep(error) | TakeError::Collect(CollectError::Repository(error)) => {
                 self.repository.may_be_written_again(error)
             }
-            TakeError::Collect(CollectError::Tree(TreeError::Store(_))) => {
-                Ok(self.repository.remove_void_objects()? > 0)
-            }
+            TakeError::Collect(CollectError::Tree(TreeError::Store(_))) => Ok(self.repository.remove_damaged()? > 0),
             TakeError::Collect(_) => Ok(false),
         }
     }

@@ -244,7 +244,7 @@ impl Trees {
             Err(TreeError::Repository(error)) if self.repository.may_be_written_again(&error)? => {
                 self.joined_commit(changes)?
             }
-            Err(TreeError::Fold(_)) if self.repository.remove_void_objects()? > 0 => self.joined_commit(changes)?,
+            Err(TreeError::Fold(_)) if self.repository.remove_damaged()? > 0 => self.joined_commit(changes)?,
             commit => commit?,
         };
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).insert(key, commit);

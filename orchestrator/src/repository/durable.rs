@@ -1,7 +1,7 @@
 //! What is to outlast a power cut is on the disk before anybody relies on it: the objects that a commit of ours brings, before a ref or
 //! the journal names it, and a ref before the journal does. Both the journal and ext4 make what follows so: whoever syncs one file
 //! there makes the names of all younger ones durable, too, and not what is in them, so that a power cut leaves objects of no bytes, or
-//! of some of theirs, under names that git never writes again. What it left all the same is for [`super::void`].
+//! of some of theirs, under names that git never writes again. What it left all the same is for [`super::damaged`].
 //!
 //! One `fdatasync` after the other flushes the disk's own cache for each object, although the disk was told of all of them first and
 //! most are there by then: 23 objects take 40 ms, 102 take 95, and one `syncfs` takes 15 to 25. But that waits for all that builds have
@@ -200,9 +200,9 @@ impl Repository {
             RepositoryError::Vanished(_) => {
                 // Who collects garbage takes again what is written while it is at it; and where one object was damaged, there are more.
                 self.outlast_gc();
-                self.remove_void_objects().map(|_| true)
+                self.remove_damaged().map(|_| true)
             }
-            RepositoryError::Git(_) => Ok(self.remove_void_objects()? > 0),
+            RepositoryError::Git(_) => Ok(self.remove_damaged()? > 0),
             _ => Ok(false),
         }
     }

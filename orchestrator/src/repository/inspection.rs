@@ -17,7 +17,7 @@ pub(crate) struct Inspection<'a> {
     seen: HashSet<Oid>,
     /// The trees of commits that results stand on, which are there.
     trees: HashMap<Oid, Oid>,
-    /// Whether the files that hold nothing were removed: where one is, there are more.
+    /// Whether damaged files were looked for: where one is, there are more.
     is_swept: bool,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Inspection<'a> {
     }
 
     /// The first object that is in no store of a result, with the worker's own commits where there are some, and of the commit that it
-    /// stands on. Where one is not there, all files of the store that hold nothing are removed: what is made anew instead may have to
+    /// stands on. Where one is not there, all damaged files of the store get out of the way: what is made anew instead may have to
     /// write any of them.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl<'a> Inspection<'a> {
             Ok(None) => return Ok(None),
             Ok(Some(_)) | Err(_) if !self.is_swept => {
                 self.is_swept = true;
-                self.repository.remove_void_objects()?;
+                self.repository.remove_damaged()?;
                 self.look_at(commit, history)
             }
             again => again,

@@ -44,7 +44,7 @@ impl Default for Obeyed {
 }
 
 impl Obeyed {
-    /// Whether that is all that git obeys by its configuration: not where this names more than is kept, or could not be read to its end.
+    /// Whether that is all that git obeys by its configuration and hooks: not where this names more than is kept, or could not be read to its end.
     pub fn is_all(&self) -> bool {
         self.is_all
     }
@@ -73,7 +73,7 @@ impl Obeyed {
 }
 
 impl Repository {
-    /// What of the checkout git obeys by configuration: the repository's own, the person's and the machine's. `home` is for `~/`.
+    /// What of the checkout git obeys by configuration (the repository's own, the person's and the machine's) and by the hooks in `.git`. `home` is for `~/`.
     /// What is not there, or what the person may not read, names nothing to their git; of what else cannot be read to its end nobody knows
     /// what it names ([`Obeyed::is_all`]).
     pub fn obeyed(&self, home: &Path) -> Obeyed {

@@ -30,9 +30,7 @@ impl Repository {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Repository {
     /// Whether somebody collects garbage at this moment, as far as that can be known.
     pub(super) fn is_collected(&self) -> bool {
         is_collecting(self.common_dir())

@@ -34,7 +34,7 @@ pub struct Mended {
 impl Mended {
     /// Removes the objects that hold nothing, or something else than their names say, of all that were written since the run began.
     pub(super) fn of(repository: &Repository, state: &StateDir, row: &RunRow) -> Result<Mended, RepositoryError> {
-        let objects = repository.remove_damaged(row.started_at_ms)?;
+        let objects = repository.remove_damaged_since(row.started_at_ms)?;
         let were_more = repository.lost_objects_since(state.root(), row.started_at_ms)?;
         Ok(Mended { refs: Vec::new(), objects, were_more })
     }

@@ -163,6 +163,24 @@ pub fn terminals(words: &[String]) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// Has more files open than a process may, in two.
+pub fn files_of_two(_: &[String]) -> Result<(), Errno> {
+    let wanted = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX) * 3 / 4;
+    let open_all =
+        || (0..wanted).map(|_| open("/dev/null", OFlags::RDONLY, Mode::empty())).collect::<Result<Vec<_>, _>>();
+    // SAFETY: this process has a single thread; the child only opens files and ends.
+    let child = unsafe { libc::fork() };
+    let all = open_all();
+    if child == 0 {
+        // SAFETY: _exit(2) has no preconditions.
+        unsafe { libc::_exit(i32::from(all.is_err())) }
+    }
+    let child = rustix::process::Pid::from_raw(child).filter(|_| child > 0).ok_or_else(last_errno)?;
+    let ended = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())?;
+    all.map(drop)?;
+    if ended.is_some_and(|(_, status)| status.exit_status() == Some(0)) { Ok(()) } else { Err(Errno::MFILE) }
+}
+
 /// Keeps so many MiB in sockets of its own loopback, and takes them out again.
 pub fn sockets(words: &[String]) -> Result<(), Errno> {
     static PIECE: [u8; 60_000] = [1; 60_000];

@@ -59,7 +59,7 @@ const OPEN: &[(&str, &str)] = &[
     ("files that are only shown can be locked", "flock -s -n /usr/bin/env true && echo DONE"),
     ("inotify instances", "$SELF __attack watchers"),
     ("epoll watches", "$SELF __attack watches"),
-    ("open files of the machine", "[ $(ulimit -Hn) -ge 1000 ] && echo DONE"),
+    ("open files of the machine", "$SELF __attack files-of-two"),
     ("descriptors on their way", "$SELF __attack sent 60 && echo DONE"),
     ("what the kernel tells", "cat /proc/interrupts /proc/cmdline /proc/loadavg >/dev/null && echo DONE"),
     ("room for pipes", "$SELF __attack small-pipes"),

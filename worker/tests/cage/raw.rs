@@ -86,6 +86,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("watchers", greed::watchers),
     ("watches", greed::watches),
     ("terminals", greed::terminals),
+    ("files-of-two", greed::files_of_two),
     ("sockets", greed::sockets),
     ("files-in-memory", greed::files_in_memory),
     ("shared", greed::shared),

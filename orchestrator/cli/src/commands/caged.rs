@@ -262,20 +262,6 @@ impl Drop for Waiting {
     }
 }
 
-/// Runs `argv` in a cage to its end, as [`Waiting::run`] does, by a worker that is started for it now.
-///
-/// # Errors
-/// There is no result: a failure of ours or of the machine.
-pub fn run(
-    argv: Vec<String>,
-    cwd: PathBuf,
-    sandbox: SandboxSpec,
-    secrets: &Secrets,
-    hear: &mut dyn FnMut(Stream, Vec<u8>) -> Result<(), Failure>,
-) -> Result<Ran, Failure> {
-    Waiting::begin()?.run(argv, cwd, sandbox, secrets, hear)
-}
-
 /// Has a worker do its work, and passes on what it prints until it has its result.
 fn converse(
     interrupts: &Interrupts,

@@ -175,13 +175,14 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     }
     let variables = spec.env.iter().map(|(name, _)| name.clone()).collect();
     let (mut said, mut bytes_kept) = (Said::new(), 0);
-    let ran = caged::run(command.to_vec(), folder, spec, &Secrets::default(), &mut |stream, bytes| {
-        if bytes_kept + bytes.len() <= SAID_BYTES_MAX {
-            bytes_kept += bytes.len();
-            said.push((stream, bytes));
-        }
-        Ok(())
-    })?;
+    let ran =
+        caged::Waiting::begin()?.run(command.to_vec(), folder, spec, &Secrets::default(), &mut |stream, bytes| {
+            if bytes_kept + bytes.len() <= SAID_BYTES_MAX {
+                bytes_kept += bytes.len();
+                said.push((stream, bytes));
+            }
+            Ok(())
+        })?;
     Ok(Once { ran, origin: cage.origin, said, variables })
 }
 

@@ -70,7 +70,7 @@ mod made_repository;
 mod man;
 /// What a caged command does not read.
 mod no_input;
-/// Files of a folder that git obeys by a repository's config.
+/// Files of a folder that git obeys by a repository's config or hooks.
 mod obeyed_files;
 /// A result as a folder.
 mod open;

@@ -1,4 +1,4 @@
-//! Files of a folder that git obeys because a repository's config names them (`include.path = ../.gitconfig`, `core.hooksPath =
+//! Files of a folder that git obeys because a repository's config or a hook in its `.git` names them (`include.path = ../.gitconfig`, `core.hooksPath =
 //! .husky`). A command that may write the folder may write them, too, since they are part of the work like a build script; but the
 //! person's next command of git runs what they say, so those that it changed are named when it ended.
 
@@ -68,7 +68,7 @@ impl ObeyedFiles {
         let (Some(before), Some(after)) = (&self.before, self.look()) else {
             let place = sanitize::name(&self.folder.to_string_lossy());
             return Some(format!(
-                "git obeys so much of {place}, by a repository's config, that nobody knows what of it changed: {before_git}"
+                "git obeys so much of {place}, by a repository's config or hooks, that nobody knows what of it changed: {before_git}"
             ));
         };
         let changed: Vec<_> = after.iter().filter(|(path, mark)| before.get(*path) != Some(mark)).collect();
@@ -77,8 +77,9 @@ impl ObeyedFiles {
         if changed.len() > NAMED_MAX {
             names.push(format!("{} more", changed.len() - NAMED_MAX));
         }
-        let told =
-            || format!("it changed what git obeys by the repository's config, {}: {before_git}", names.join(", "));
+        let told = || {
+            format!("it changed what git obeys by the repository's config or hooks, {}: {before_git}", names.join(", "))
+        };
         (!changed.is_empty()).then(told)
     }
 

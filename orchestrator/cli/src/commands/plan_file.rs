@@ -8,7 +8,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use swarm_orchestrator::report::{Style, exit, sanitize, words};
 use swarm_orchestrator::run::RunError;
 use swarm_plans::file::TEXT_BYTES_MAX;
-use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph, place, unsaid};
+use swarm_plans::{Answers, Beside, Diagnostic, Parsed, Severity, SourceFile, TaskGraph, place, unsaid};
 
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::Surroundings;
@@ -66,8 +66,9 @@ impl PlanFile {
         let text = read(&path)
             .map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), self.meant(&path)))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let beside = Beside { sets: &self.sets, only: &self.only };
         let Parsed { plan, mut diagnostics, sources } =
-            swarm_plans::parse_only(&self.plan.to_string_lossy(), &text, &self.sets, &self.only, &mut |include| {
+            swarm_plans::parse_beside(&self.plan.to_string_lossy(), &text, beside, &mut |include| {
                 read_included(&folder, include)
             });
         let graph = plan.and_then(|plan| match TaskGraph::expand(plan) {

@@ -7,7 +7,7 @@ use swarm_orchestrator::ids::{RunId, encode_component};
 use swarm_orchestrator::journal::{DamagedRow, InstanceState, JournalError, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_plans::diagnostic::nearest;
-use swarm_plans::{InstanceId, task_in};
+use swarm_plans::{InstanceId, name_matches, task_in};
 
 use crate::commands::exec::PLAN as EXEC_PLAN;
 use crate::commands::failure::Failure;
@@ -139,22 +139,12 @@ pub fn instances(journal: &JournalReader, words: &[String]) -> Result<(RunRow, R
     let exact = InstanceId(task.into());
     let is_meant = |(id, instance): &(&InstanceId, &InstanceState)| match state.instances.contains_key(&exact) {
         true => **id == exact,
-        false => *instance.task() == *task || task.contains('*') && matches(task, &id.0),
+        false => *instance.task() == *task || task.contains('*') && name_matches(task, &id.0),
     };
     let meant: Vec<InstanceId> = state.instances.iter().filter(is_meant).map(|(id, _)| id.clone()).collect();
     match meant.as_slice() {
         [] => instance(journal, words).map(|(row, state, id)| (row, state, vec![id])),
         _ => Ok((row, state, meant)),
-    }
-}
-
-/// Whether a name is what a pattern says, in which `*` stands for any characters and everything else for itself.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| matches(rest, &tail[at..]))
-        }),
     }
 }
 

@@ -95,7 +95,8 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
         let secrets = Secrets::new(cage.secrets());
         let argv = caged::utf8(&args.command)?;
         let mut passed_on = PassedOn::new(Passing::of(args.raw), it);
-        let ran = caged::run(argv, cwd, spec, &secrets, &mut |stream, bytes| passed_on.hear(stream, &bytes));
+        let ran = caged::Waiting::begin()?
+            .run(argv, cwd, spec, &secrets, &mut |stream, bytes| passed_on.hear(stream, &bytes));
         passed_on.finish().and(ran)
     };
     let went = place.leave();

@@ -91,7 +91,7 @@ impl Repository {
             self.seen_at_ms.store(last.at_ms, Ordering::Relaxed);
             return Ok(0);
         }
-        let found = self.remove_damaged(last.as_ref().map_or(0, |last| last.at_ms))?;
+        let found = self.remove_damaged_since(last.as_ref().map_or(0, |last| last.at_ms))?;
         let found_at_ms = if found > 0 { Some(at_ms) } else { last.and_then(|last| last.found_at_ms) };
         let seen = Seen { version: VERSION, mount, at_ms, found_at_ms };
         let bytes = serde_json::to_vec(&seen).expect("it is plain data");
@@ -117,15 +117,15 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepositoryError::Io`] when the store cannot be read.
-    pub(crate) fn remove_void_objects(&self) -> Result<usize, RepositoryError> {
-        self.remove_damaged(0)
+    pub(crate) fn remove_damaged(&self) -> Result<usize, RepositoryError> {
+        self.remove_damaged_since(0)
     }
 
     /// The same of those among them that are younger than that, in milliseconds since the Unix epoch.
     ///
     /// # Errors
-    /// As of [`Repository::remove_void_objects`].
-    pub(crate) fn remove_damaged(&self, since_ms: u64) -> Result<usize, RepositoryError> {
+    /// As of [`Repository::remove_damaged`].
+    pub(crate) fn remove_damaged_since(&self, since_ms: u64) -> Result<usize, RepositoryError> {
         let since_ms = since_ms.max(self.seen_at_ms.load(Ordering::Relaxed));
         let objects = self.common_dir.join("objects");
         let since_s = i64::try_from(since_ms.saturating_sub(ON_DISK_AFTER_MS) / 1000).unwrap_or(i64::MAX);
@@ -378,16 +378,16 @@ mod tests {
     #[test]
     fn objects_are_told_from_what_is_none_wherever_they_lie_in_the_store() {
         let (fixture, repository, _) = fixture();
-        assert_eq!(repository.remove_void_objects().expect("legible"), 0);
+        assert_eq!(repository.remove_damaged().expect("legible"), 0);
         let other = repository.common_dir().join("objects/pack/empty");
         std::fs::write(&other, "").expect("space");
         let damaged = [("HEAD", 20), ("HEAD^{tree}", 0), ("HEAD:d", 9), ("HEAD:d/b", 3)];
         // What is named by way of another one is cut before that.
         let paths: Vec<PathBuf> =
             damaged.iter().rev().map(|(revision, bytes)| cut(&fixture, revision, *bytes).1).collect();
-        assert_eq!(repository.remove_void_objects().expect("legible"), paths.len());
+        assert_eq!(repository.remove_damaged().expect("legible"), paths.len());
         assert!(paths.iter().all(|path| !path.exists()) && other.exists());
-        assert_eq!(repository.remove_void_objects().expect("legible"), 0, "what lies aside is no object");
+        assert_eq!(repository.remove_damaged().expect("legible"), 0, "what lies aside is no object");
     }
 
     #[test]
