@@ -318,6 +318,24 @@ mod tests {
 
     use super::*;
 
+    /// A policy that shows nothing but a worktree, and a home below `root`.
+    fn policy(root: &Path, worktree: Worktree) -> Policy {
+        let draft = Draft {
+            tier: Tier::Namespaces,
+            worktree,
+            grants: vec![],
+            copies: vec![],
+            hide: vec![],
+            home: root.join("home"),
+            home_files: Vec::new(),
+            tmp: None,
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        };
+        draft.check().expect("a fine policy")
+    }
+
     /// A tool that is granted, a secret in it that is hidden, and a folder that is not granted.
     fn refusals(text: &str) -> Vec<String> {
         let dir = tempfile::tempdir_in("/var/tmp").expect("a folder that no private one covers");
@@ -427,20 +445,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/var/tmp").expect("a folder that no private one covers");
         let root = dir.path().canonicalize().expect("it exists");
         std::fs::write(root.join("build.sh"), "").expect("a file");
-        let policy = Draft {
-            tier: Tier::Namespaces,
-            worktree: Worktree::Directory { at: root.clone(), path: root.join("elsewhere") },
-            grants: vec![],
-            copies: vec![],
-            hide: vec![],
-            home: root.join("home"),
-            home_files: Vec::new(),
-            tmp: None,
-            network: Network::None,
-            limits: Limits::default(),
-            landlock_abi_max: None,
-        };
-        let policy = policy.check().expect("a fine policy");
+        let policy = policy(&root, Worktree::Directory { at: root.clone(), path: root.join("elsewhere") });
         let seen = |text: &str| {
             let mut tail = Tail::default();
             tail.take(text.as_bytes());
@@ -494,20 +499,7 @@ mod tests {
             std::fs::write(root.join(file), "").expect("a file");
         }
         let (at, tree) = (root.join("at"), root.join("tree"));
-        let policy = Draft {
-            tier: Tier::Namespaces,
-            worktree: Worktree::Directory { at: at.clone(), path: tree },
-            grants: vec![],
-            copies: vec![],
-            hide: vec![],
-            home: root.join("home"),
-            home_files: Vec::new(),
-            tmp: None,
-            network: Network::None,
-            limits: Limits::default(),
-            landlock_abi_max: None,
-        };
-        let policy = policy.check().expect("a fine policy");
+        let policy = policy(&root, Worktree::Directory { at: at.clone(), path: tree });
         let check = |script: &str, text: &str, expected: &[&str]| {
             let mut tail = Tail::default();
             tail.take(text.replace('@', &at.display().to_string()).as_bytes());
