@@ -327,16 +327,16 @@ impl Past {
                 (self.gave, self.is_stale, self.handed_anew) = (attempt.0, false, *turned);
                 self.handed = handed;
             }
-            match change.filter(ChangeSummary::changes_anything) {
-                Some(change) => {
+            match change {
+                Some(change) if change.changes_anything() => {
                     if !self.change.as_deref().is_some_and(ChangeSummary::changes_anything) {
                         self.turn(turned);
                     }
                     (self.change, self.origin, self.stands_on_landed) = (Some(Arc::new(change)), Origin::Ran, true);
                 }
                 // On what landed, nothing is left to change.
-                None if next == Remedy::Rerun => self.change = None,
-                None => {}
+                nothing if next == Remedy::Rerun => self.change = nothing.map(Arc::new),
+                _ => {}
             }
         }
         tried
@@ -485,8 +485,13 @@ impl History {
             self.landed.push((instance.clone(), commit.as_str().into()));
         }
         let past = Self::past_of(&mut self.instances, instance);
+        let was_aside = matches!(past.second.as_deref(), Some(SecondTry { stands: Stands::Aside(_), .. }));
         past.come_back(&mut self.turned);
         past.fate = Some(fate.into());
+        // Parked, it may be asked for its turn again; done with, there is nothing of it that could take one.
+        if was_aside && past.fate == Some(Became::Empty) {
+            past.change = None;
+        }
     }
 
     fn reuse(&mut self, reused: &ReusedInstance) {
