@@ -11,6 +11,8 @@ use crate::scope::{Meeting, Scope, Sense};
 
 /// Pairs of different scopes that are compared at most; what is beyond is said to be unknown.
 const PAIRS_MAX: usize = 200_000;
+/// Pairs of their globs, as far as these have to be read together.
+const COMPARED_MAX: u64 = 500_000;
 
 /// Two tasks (or one, twice) with instances that may change the same paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +61,14 @@ impl TaskGraph {
         let mut found: BTreeMap<[TaskIx; 2], Overlap> = BTreeMap::new();
         let (candidates, complete) = candidates(&groups);
         overlaps.complete = complete;
+        let mut compared = 0;
         for (one, other) in candidates {
-            let Some(meeting) = groups[one].scope.meets(&groups[other].scope, Sense::Alike) else { continue };
+            if compared > COMPARED_MAX {
+                overlaps.complete = Completeness::Bounded;
+                break;
+            }
+            let meeting = groups[one].scope.meets_counting(&groups[other].scope, Sense::Alike, &mut compared);
+            let Some(meeting) = meeting else { continue };
             self.count(&groups[one], &groups[other], &meeting, &waits, &mut found);
         }
         overlaps.found = found.into_values().collect();

@@ -36,6 +36,7 @@ pub struct Scope {
 struct Glob {
     /// As written; `**` for a task without `writes`.
     pattern: String,
+    literals: Literals,
     /// Made when it is first compared: most globs never are.
     automaton: OnceLock<Automaton>,
     /// The same of the glob that does not tell capitals of ASCII.
@@ -44,7 +45,12 @@ struct Glob {
 
 impl Glob {
     fn new(pattern: &str) -> Self {
-        Glob { pattern: pattern.to_owned(), automaton: OnceLock::new(), in_any_case: OnceLock::new() }
+        Glob {
+            pattern: pattern.to_owned(),
+            literals: Literals::of(&whole_glob(pattern)),
+            automaton: OnceLock::new(),
+            in_any_case: OnceLock::new(),
+        }
     }
 
     fn automaton(&self) -> &Automaton {
@@ -55,6 +61,19 @@ impl Glob {
         self.in_any_case.get_or_init(|| Automaton::of(&whole_glob(&self.pattern), Capitals::Alike))
     }
 
+    fn meets(&self, other: &Glob, sense: Sense, compared: &mut u64) -> Option<String> {
+        // A folder ends otherwise than the files below it.
+        let agree = sense == Sense::OrFolder || self.literals.agree(&other.literals);
+        *compared += u64::from(agree);
+        let path = agree.then(|| meeting(self.automaton(), other.automaton(), sense)).flatten();
+        if path.is_some() || sense != Sense::Alike {
+            return path;
+        }
+        let above = self.file_above(other).or_else(|| other.file_above(self));
+        let in_any_case = || agree.then(|| meeting(self.in_any_case(), other.in_any_case(), sense)).flatten();
+        above.map(str::to_owned).or_else(in_any_case)
+    }
+
     /// The file that it names, when it names a single one, and that the other one's files lie below.
     fn file_above<'a>(&'a self, other: &Glob) -> Option<&'a str> {
         let named = |glob: &'a str| glob.strip_prefix("./").unwrap_or(glob);
@@ -62,6 +81,42 @@ impl Glob {
         let below = other.pattern.strip_prefix("./").unwrap_or(&other.pattern);
         let (folder, rest) = below.split_at_checked(file.len())?;
         (folder.eq_ignore_ascii_case(file) && rest.starts_with('/')).then_some(file)
+    }
+}
+
+/// What every path of a glob is known to consist of, in small letters: it tells most globs apart without their automata.
+#[derive(Debug, Clone)]
+struct Literals {
+    /// The path begins so.
+    beginning: String,
+    /// It ends so.
+    ending: String,
+    /// Its last component begins so.
+    name: String,
+}
+
+impl Literals {
+    fn of(glob: &str) -> Self {
+        // Which letters other than these are alike, is for the comparison itself.
+        let is_open = |c: char| META.contains(&c) || !c.is_ascii();
+        let until_open = |text: &str| text[..text.find(is_open).unwrap_or(text.len())].to_ascii_lowercase();
+        let after_open = |(at, open): (usize, &str)| at + open.len();
+        let is_close = |c: char| is_open(c) || c == ']';
+        let ending = &glob[glob.rmatch_indices(is_close).next().map_or(0, after_open)..];
+        // Where slashes may be part of something else, nothing is known of the last component.
+        let name = match glob.contains(['[', '{', '\\']) {
+            true => "",
+            false => glob.rsplit('/').next().unwrap_or(glob),
+        };
+        Literals { beginning: until_open(glob), ending: ending.to_ascii_lowercase(), name: until_open(name) }
+    }
+
+    /// Whether a path may be both, whatever capitals are.
+    fn agree(&self, other: &Literals) -> bool {
+        let goes_on = |one: &String, other: &String| one.starts_with(&**other) || other.starts_with(&**one);
+        goes_on(&self.beginning, &other.beginning)
+            && (self.ending.ends_with(&other.ending) || other.ending.ends_with(&self.ending))
+            && goes_on(&self.name, &other.name)
     }
 }
 
@@ -116,29 +171,22 @@ impl Scope {
 
     /// Where both meet; `None` when nowhere.
     pub fn meets(&self, other: &Scope, sense: Sense) -> Option<Meeting> {
-        self.globs.iter().find_map(|one| {
-            other.globs.iter().find_map(|two| {
-                let mut path = meeting(one.automaton(), two.automaton(), sense);
-                if sense == Sense::Alike {
-                    path = path
-                        .or_else(|| one.file_above(two).or_else(|| two.file_above(one)).map(str::to_owned))
-                        .or_else(|| meeting(one.in_any_case(), two.in_any_case(), sense));
-                }
-                let path = path?;
-                Some(Meeting { one: one.pattern.clone(), other: two.pattern.clone(), path })
-            })
+        self.meets_counting(other, sense, &mut 0)
+    }
+
+    /// The same; `compared` grows by the pairs of globs of which that is not told at a glance.
+    pub fn meets_counting(&self, other: &Scope, sense: Sense, compared: &mut u64) -> Option<Meeting> {
+        let pairs = self.globs.iter().flat_map(|one| other.globs.iter().map(move |two| (one, two)));
+        pairs.into_iter().find_map(|(one, two)| {
+            let path = one.meets(two, sense, compared)?;
+            Some(Meeting { one: one.pattern.clone(), other: two.pattern.clone(), path })
         })
     }
 
     /// The bytes that every path of a glob begins with, in small letters, for each glob: globs of which neither beginning is
     /// the other's never meet.
     pub fn beginnings(&self) -> impl Iterator<Item = String> {
-        self.globs.iter().map(|glob| {
-            // Which letters other than these are alike, is for the comparison itself.
-            let is_open = |c: char| META.contains(&c) || !c.is_ascii();
-            let end = glob.pattern.find(is_open).unwrap_or(glob.pattern.len());
-            glob.pattern[..end].trim_start_matches("./").trim_end_matches('/').to_ascii_lowercase()
-        })
+        self.globs.iter().map(|glob| glob.literals.beginning.trim_end_matches('/').to_owned())
     }
 }
 

@@ -26,6 +26,8 @@ use crate::scope::{Scope, Sense};
 
 /// Pairs of different scopes that are compared at most; scopes that come behind that are taken to meet everything.
 const PAIRS_MAX: usize = 200_000;
+/// Pairs of their globs, as far as these have to be read together.
+const COMPARED_MAX: u64 = 500_000;
 
 /// Somebody waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,7 @@ pub struct Turns {
     /// Groups by the beginnings of their globs.
     beginnings: BTreeMap<String, BTreeSet<usize>>,
     compared: usize,
+    globs_compared: u64,
     /// Fan-outs that had no items at the start, by their place in the order.
     fans: BTreeMap<(u32, u32), TaskIx>,
 }
@@ -88,7 +91,15 @@ impl Turns {
         let pending = graph.pending().into_iter().map(|pending| pending.task);
         let pending = pending.filter(|task| graph.family(*task).iter().any(changes));
         let fans = pending.map(|task| ((levels[task.index()], first_of_family(graph, task)), task)).collect();
-        Turns { levels, groups: vec![], known: HashMap::new(), beginnings: BTreeMap::new(), compared: 0, fans }
+        Turns {
+            levels,
+            groups: vec![],
+            known: HashMap::new(),
+            beginnings: BTreeMap::new(),
+            compared: 0,
+            globs_compared: 0,
+            fans,
+        }
     }
 
     /// The fan-outs that [`Earlier::Items`] names, in order.
@@ -135,7 +146,7 @@ impl Turns {
         if globs.as_ref().is_some_and(Vec::is_empty) {
             return None;
         }
-        if self.compared > PAIRS_MAX && !self.known.contains_key(&globs) {
+        if (self.compared > PAIRS_MAX || self.globs_compared > COMPARED_MAX) && !self.known.contains_key(&globs) {
             globs = None;
         }
         if let Some(known) = self.known.get(&globs) {
@@ -144,8 +155,10 @@ impl Turns {
         let scope = Scope::new(globs.as_deref());
         let (at, candidates) = (self.groups.len(), self.candidates(&scope));
         self.compared += candidates.len();
-        let meeting =
-            candidates.into_iter().filter(|other| scope.meets(&self.groups[*other].scope, Sense::Alike).is_some());
+        let (groups, compared) = (&self.groups, &mut self.globs_compared);
+        let meeting = candidates
+            .into_iter()
+            .filter(|other| scope.meets_counting(&groups[*other].scope, Sense::Alike, compared).is_some());
         let meets: BTreeSet<usize> = meeting.chain([at]).collect();
         for other in meets.iter().filter(|other| **other != at) {
             self.groups[*other].meets.insert(at);
