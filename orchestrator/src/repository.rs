@@ -40,6 +40,7 @@ mod whole;
 
 pub(crate) use durable::Brought;
 pub(crate) use inspection::Inspection;
+pub(crate) use loose::is_whole_within;
 pub use obeyed::Obeyed;
 pub(crate) use presence::Presence;
 pub use refs::Swap;

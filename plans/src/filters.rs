@@ -90,7 +90,7 @@ fn bounded_filters() -> [(&'static str, Value, Looks, Makes, Estimate); 47] {
         ("abs", Value::from_function(filters::abs), Briefly, Part, nothing),
         ("round", Value::from_function(filters::round), Briefly, Part, nothing),
         ("first", Value::from_function(filters::first), Briefly, Part, nothing),
-        ("last", Value::from_function(filters::last), Briefly, Part, nothing),
+        ("last", Value::from_function(filters::last), Along, Part, nothing),
         ("length", Value::from_function(filters::length), Along, Part, nothing),
         ("count", Value::from_function(filters::length), Along, Part, nothing),
         ("int", Value::from_function(filters::int), Along, Part, nothing),

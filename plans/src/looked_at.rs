@@ -197,6 +197,7 @@ pub(crate) mod tests {
             "long[i]",
             "long[-1]",
             "range(99999)[99998]",
+            "range(99999)|last",
             "table[long]|default('')",
             "{long: 1}",
             "dict(a=long)",

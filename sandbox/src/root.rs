@@ -75,6 +75,10 @@ pub const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 /// What every mount of the host's folders is inside.
 const SHOWN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
+/// How the host's devices are mounted.
+const UNCHANGED_DEVICE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC)
+    .union(MountAttrFlags::MOUNT_ATTR_RDONLY);
 /// Files up to this many bytes are copied into the tree's memory: a copy costs half of a mount, here and at the end.
 const COPY_BYTES_MAX: usize = 64 << 10;
 
@@ -247,7 +251,8 @@ impl Root {
             let dev = self.folder(Path::new("/dev"))?;
             for name in DEVICES.iter().map(Path::new) {
                 let copy = clone_tree_at(&outside, name)?;
-                restrict(&copy, Reach::Single, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+                // A device is written through a mount that is not; what is refused is to change its mode and times.
+                restrict(&copy, Reach::Single, UNCHANGED_DEVICE)?;
                 make_place(&dev, name, FileType::CharacterDevice)?;
                 attach_at(copy, &dev, name)?;
             }

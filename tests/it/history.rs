@@ -133,7 +133,13 @@ fn a_history_that_does_not_hold_is_one_commit_and_says_why() {
             "",
             "echo 2 >> a.txt; git commit -qam one; o=.git/objects/$(git rev-parse HEAD | sed 's,..,&/,')\n\
              chmod u+w $o; echo garbage > $o\n",
-            "is not there",
+            "is damaged",
+        ),
+        (
+            "",
+            "echo 2 >> a.txt; git commit -qam \"$(head -c 4000 /dev/urandom | base64)\"\n\
+             o=.git/objects/$(git rev-parse HEAD | sed 's,..,&/,'); chmod u+w $o; truncate -s 2000 $o\n",
+            "is damaged",
         ),
         (
             "",

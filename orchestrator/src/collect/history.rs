@@ -25,7 +25,7 @@ use super::{
 };
 use crate::entry_name::check_component;
 use crate::path_globs::PathGlobs;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Repository, RepositoryError, is_whole_within};
 use crate::secrets::Secrets;
 use crate::state::make_private_dir_all;
 use crate::tree::{self, Difference, EXECUTABLE, Edits, Entry, FILE, SYMLINK, TreeError};
@@ -45,6 +45,8 @@ const READ_BYTES_MAX: u64 = 256 << 20;
 const TREE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one file of a commit that is not in the change itself: it is held in memory as a whole while it is judged.
 const FILE_BYTES_MAX: u64 = 32 << 20;
+/// Bytes in front of what is in an object: its kind and size.
+const OBJECT_HEAD_BYTES_MAX: u64 = 32;
 /// Bytes of HEAD and of a ref.
 const REF_BYTES_MAX: u64 = 4096;
 /// Bytes of `packed-refs`.
@@ -341,7 +343,11 @@ impl<'a> Taking<'a> {
         if std::io::copy(&mut File::from(file).take(max + 1), &mut to).map_err(io)? > max {
             return unfit(format!("its object {id} is too large"));
         }
-        Ok(())
+        // libgit2 goes round for ever in one that ends too early.
+        match is_whole_within(&copy, id, max + OBJECT_HEAD_BYTES_MAX).map_err(io)? {
+            true => Ok(()),
+            false => unfit(format!("its object {id} is damaged")),
+        }
     }
 
     /// A tree of the worker's, once the difference to one of ours is judged: written anew, its new contents with it.

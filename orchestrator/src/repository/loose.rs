@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use git2::{ObjectType, Oid};
@@ -35,7 +36,23 @@ pub(super) enum Loose {
 /// # Errors
 /// The file cannot be read, which says nothing about what is in it.
 pub(super) fn judge(path: &Path, id: Oid) -> io::Result<Loose> {
-    read(path, id, &mut |_| {})
+    read(path, id, &mut |_| ControlFlow::Continue(()))
+}
+
+/// The same of a file that may have been made to be read for long: what comes to more than `bytes_max` with its head counts as damaged.
+///
+/// # Errors
+/// As of [`judge`].
+pub(crate) fn is_whole_within(path: &Path, id: Oid, bytes_max: u64) -> io::Result<bool> {
+    let mut left = bytes_max;
+    let mut within = |some: &[u8]| match left.checked_sub(some.len() as u64) {
+        Some(less) => {
+            left = less;
+            ControlFlow::Continue(())
+        }
+        None => ControlFlow::Break(()),
+    };
+    Ok(read(path, id, &mut within)? == Loose::Whole)
 }
 
 /// The bytes of an object from its file, behind the head that says its kind and size; `Err` with what else the file is.
@@ -44,7 +61,11 @@ pub(super) fn judge(path: &Path, id: Oid) -> io::Result<Loose> {
 /// As of [`judge`].
 pub(super) fn body(path: &Path, id: Oid) -> io::Result<Result<(ObjectType, Vec<u8>), Loose>> {
     let mut bytes = Vec::new();
-    let found = read(path, id, &mut |some| bytes.extend_from_slice(some))?;
+    let mut keep = |some: &[u8]| {
+        bytes.extend_from_slice(some);
+        ControlFlow::Continue(())
+    };
+    let found = read(path, id, &mut keep)?;
     if found != Loose::Whole {
         return Ok(Err(found));
     }
@@ -55,8 +76,11 @@ pub(super) fn body(path: &Path, id: Oid) -> io::Result<Result<(ObjectType, Vec<u
     Ok(Ok((kind, bytes)))
 }
 
+/// Takes in the next bytes of an object; what it breaks off is damaged.
+type Hear<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
+
 /// Reads a file to its end, and hands on what is in it, head and all.
-fn read(path: &Path, id: Oid, hear: &mut dyn FnMut(&[u8])) -> io::Result<Loose> {
+fn read(path: &Path, id: Oid, hear: Hear<'_>) -> io::Result<Loose> {
     thread_local! {
         static READER: RefCell<Reader> = RefCell::new(Reader::new());
     }
@@ -81,7 +105,7 @@ impl Reader {
     }
 
     /// Each round takes bytes of the file or gives some; one that does neither is the last.
-    fn read(&mut self, mut file: File, id: Oid, hear: &mut dyn FnMut(&[u8])) -> io::Result<Loose> {
+    fn read(&mut self, mut file: File, id: Oid, hear: Hear<'_>) -> io::Result<Loose> {
         let Reader { inflating, packed, plain } = self;
         inflating.reset_as(MinReset);
         let mut hash = Sha1::new();
@@ -96,7 +120,9 @@ impl Reader {
                 let out = &plain[..step.bytes_written];
                 left = &left[step.bytes_consumed..];
                 hash.update(out);
-                hear(out);
+                if hear(out).is_break() {
+                    return Ok(Loose::Damaged);
+                }
                 match step.status {
                     Ok(MZStatus::StreamEnd) => {
                         let is_its_end = left.is_empty() && read_some(&mut file, packed)? == 0;

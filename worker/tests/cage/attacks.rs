@@ -50,6 +50,7 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("21 mode outside by a link", Harm::Changed, "ln -s $HOST/home/.netrc l; chmod 777 l"),
     ("21 mode outside by a way back", Harm::Changed, "cd $HOST/repo; chmod 777 ./../home/.netrc"),
     ("21 mode of what is only shown", Harm::Done, "$SELF __attack change-open $SELF"),
+    ("21 mode of a device", Harm::Done, "$SELF __attack change-open /dev/full"),
     ("21 mode outside by a descriptor's path", Harm::Changed, "$SELF __attack change-path $HOST/home/.netrc"),
     ("21 every call that changes metadata", Harm::Changed, "$SELF __attack change-all $HOST/home/.netrc"),
     ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc"),
