@@ -76,9 +76,8 @@ pub const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 const SHOWN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// How the host's devices are mounted.
-const UNCHANGED_DEVICE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC)
-    .union(MountAttrFlags::MOUNT_ATTR_RDONLY);
+const UNCHANGED_DEVICE: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC).union(MountAttrFlags::MOUNT_ATTR_RDONLY);
 /// Files up to this many bytes are copied into the tree's memory: a copy costs half of a mount, here and at the end.
 const COPY_BYTES_MAX: usize = 64 << 10;
 

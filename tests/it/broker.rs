@@ -207,6 +207,7 @@ fn a_provider_that_has_too_much_to_do_is_asked_again() {
     };
     for refusal in [
         slow(429, "rate_limit_error").header("retry-after", "0"),
+        slow(429, "rate_limit_error"),
         slow(529, "overloaded_error"),
         slow(503, "api_error").header("retry-after", "0"),
         slow(500, "api_error"),
@@ -220,8 +221,11 @@ fn a_provider_that_has_too_much_to_do_is_asked_again() {
 #[test]
 fn a_provider_that_means_no_is_asked_once() {
     let rows = [
-        // Without a time to come back, Anthropic means a limit of spending.
-        (429, r#"{"error":{"type":"rate_limit_error","message":"spent"}}"#, "spent (HTTP status 429)"),
+        (
+            429,
+            r#"{"error":{"type":"rate_limit_error","message":"spent","details":{"error_code":"enforced_spend_limit_reached"}}}"#,
+            "spent (HTTP status 429)",
+        ),
         (
             400,
             r#"{"error":{"type":"invalid_request_error","message":"tools are not supported"}}"#,

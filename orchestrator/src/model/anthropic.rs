@@ -78,9 +78,9 @@ impl Stream {
                 self.take_usage(event.get("usage"));
             }
             "message_stop" => self.ended = true,
-            "error" => return Err(DecodeError::Failed(failure::in_stream(Dialect::Anthropic, &event))),
+            "error" => return Err(DecodeError::Failed(failure::in_stream(&event))),
             _ if event.get("error").is_some() => {
-                return Err(DecodeError::Failed(failure::in_stream(Dialect::Anthropic, &event)));
+                return Err(DecodeError::Failed(failure::in_stream(&event)));
             }
             _ => {}
         }
@@ -214,7 +214,7 @@ impl Block {
 /// An answer in one piece.
 pub fn whole(mut body: Value) -> Result<Reply, DecodeError> {
     if body.get("error").is_some_and(|error| !error.is_null()) {
-        return Err(DecodeError::Failed(failure::in_stream(Dialect::Anthropic, &body)));
+        return Err(DecodeError::Failed(failure::in_stream(&body)));
     }
     let mut stream = Stream { ended: true, ..Stream::default() };
     stream.take_usage(body.get("usage"));

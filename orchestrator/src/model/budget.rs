@@ -245,6 +245,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whether tokens or money of an account have an end.
+    pub fn is_bounded(&self, account: AccountId) -> bool {
+        let limits = self.upwards(account).into_iter().map(|at| self.accounts[at.0].limit);
+        limits.into_iter().any(|limit| limit.tokens.is_some() || limit.usd.is_some())
+    }
+
     /// Opens an account; what is spent from it is spent from its parents, too.
     pub fn open(&mut self, parent: Option<AccountId>, limit: Limit) -> AccountId {
         let (spent, reserved) = (Amount::default(), Amount::default());

@@ -4,7 +4,7 @@
 //! Source: `POST /v1/chat/completions`.
 
 use serde_json::{Map, Value, json};
-use swarm_protocol::chat::{AssistantPart, Dialect, Message, ModelRequest, Reply, Stop, ToolSpec, Usage, UserPart};
+use swarm_protocol::chat::{AssistantPart, Message, ModelRequest, Reply, Stop, ToolSpec, Usage, UserPart};
 
 use super::draft::{self, OpenCall, PARTS_MAX, count, text};
 use super::{DecodeError, Delta, failure};
@@ -32,7 +32,7 @@ impl Stream {
             return Ok(());
         }
         if event.get("error").is_some_and(|error| !error.is_null()) {
-            return Err(DecodeError::Failed(failure::in_stream(Dialect::OpenaiChat, event)));
+            return Err(DecodeError::Failed(failure::in_stream(event)));
         }
         self.take_usage(event.get("usage"));
         let choices = event.get("choices").and_then(Value::as_array).into_iter().flatten();
@@ -173,7 +173,7 @@ fn join_name(call: &mut OpenCall, more: &str) {
 /// An answer in one piece.
 pub fn whole(body: &Value) -> Result<Reply, DecodeError> {
     if body.get("error").is_some_and(|error| !error.is_null()) {
-        return Err(DecodeError::Failed(failure::in_stream(Dialect::OpenaiChat, body)));
+        return Err(DecodeError::Failed(failure::in_stream(body)));
     }
     let Some(choice) = body.pointer("/choices/0") else {
         return Err(DecodeError::Malformed("there are no choices".to_owned()));

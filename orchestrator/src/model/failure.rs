@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use swarm_protocol::chat::Dialect;
 
 use super::times::http_date_ms;
 use crate::event::WaitReason;
@@ -122,13 +121,7 @@ impl Class {
 }
 
 /// Reads a refusal: its status, its headers by lower-case name, its body; `now_ms` is in milliseconds since the Unix epoch.
-pub fn refused(
-    dialect: Dialect,
-    status: u16,
-    header: &dyn Fn(&str) -> Option<String>,
-    body: &[u8],
-    now_ms: u64,
-) -> Failure {
+pub fn refused(status: u16, header: &dyn Fn(&str) -> Option<String>, body: &[u8], now_ms: u64) -> Failure {
     let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     // Google wraps streamed errors in a list.
     let json = match json {
@@ -140,7 +133,7 @@ pub fn refused(
         Value::Null => String::from_utf8_lossy(&body[..body.len().min(MESSAGE_BYTES_MAX)]).to_lowercase(),
         json => words_of(json),
     };
-    let class = classify(dialect, status, &words, wait, header("retry-after").is_some());
+    let class = classify(status, &words, wait);
     let class = match (header("x-should-retry").as_deref(), class.retry()) {
         (Some("false"), Some(_)) => Class::NotHere,
         (Some("true"), None) => Class::Transient { wait },
@@ -162,16 +155,17 @@ fn is_request_name(text: &str) -> bool {
 }
 
 /// Reads an error that came inside of an answer whose status was 200.
-pub fn in_stream(dialect: Dialect, event: &Value) -> Failure {
+pub fn in_stream(event: &Value) -> Failure {
     let status = event.pointer("/error/code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
-    let class = classify(dialect, status.unwrap_or(0), &words_of(event), wait(&|_| None, event, 0), true);
+    let class = classify(status.unwrap_or(0), &words_of(event), wait(&|_| None, event, 0));
     let message = message(event).unwrap_or_else(|| event.to_string());
     Failure { class, message: bounded(&message) }
 }
 
 /// `words` are the provider's, in lower case.
-fn classify(dialect: Dialect, status: u16, words: &str, wait: Option<Duration>, says_when: bool) -> Class {
+fn classify(status: u16, words: &str, wait: Option<Duration>) -> Class {
     let says = |needle: &str| words.contains(needle);
+    // Anthropic names a limit of spending by `details.error_code`; a gateway in front of it may just not say when to come back.
     if ["insufficient_quota", "credit_balance", "spend_limit", "billing_hard_limit", "credit balance is too low"]
         .into_iter()
         .any(says)
@@ -182,8 +176,6 @@ fn classify(dialect: Dialect, status: u16, words: &str, wait: Option<Duration>, 
     match status {
         // Whatever its status: servers say it with 400, 413, 422, 429 and 500, and in the midst of an answer.
         0 | 400 | 413 | 422 | 429 | 500 if is_too_long => Class::TooLong,
-        // Without a time to come back, Anthropic means a limit of spending.
-        429 if dialect == Dialect::Anthropic && !says_when && wait.is_none() => Class::Spent,
         429 => Class::RateLimited { wait },
         529 => Class::Overloaded { wait },
         503 => Class::Overloaded { wait },
@@ -264,13 +256,14 @@ fn wait(header: &dyn Fn(&str) -> Option<String>, body: &Value, now_ms: u64) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use swarm_protocol::chat::Dialect;
 
     /// Thu, 29 Feb 2024 12:00:00 GMT.
     const NOW_MS: u64 = 1_709_208_000_000;
 
-    fn class(dialect: Dialect, status: u16, headers: &[(&str, &str)], body: &str) -> Class {
+    fn class(status: u16, headers: &[(&str, &str)], body: &str) -> Class {
         let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        refused(dialect, status, &header, body.as_bytes(), NOW_MS).class
+        refused(status, &header, body.as_bytes(), NOW_MS).class
     }
 
     #[test]
@@ -279,7 +272,14 @@ mod tests {
         let secs = |n| Some(Duration::from_secs(n));
         let rows = [
             (Anthropic, 429, vec![("retry-after", "7")], "", Class::RateLimited { wait: secs(7) }),
-            (Anthropic, 429, vec![], r#"{"error":{"type":"rate_limit_error"}}"#, Class::Spent),
+            (Anthropic, 429, vec![], r#"{"error":{"type":"rate_limit_error"}}"#, Class::RateLimited { wait: None }),
+            (
+                Anthropic,
+                429,
+                vec![],
+                r#"{"error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#,
+                Class::Spent,
+            ),
             (Anthropic, 529, vec![], r#"{"error":{"type":"overloaded_error"}}"#, Class::Overloaded { wait: None }),
             (Anthropic, 400, vec![], r#"{"error":{"message":"prompt is too long: 9 > 8"}}"#, Class::TooLong),
             (Anthropic, 401, vec![], "", Class::Key),
@@ -337,7 +337,7 @@ mod tests {
             (OpenaiChat, 418, vec![], "", Class::Invalid),
         ];
         for (dialect, status, headers, body, expected) in rows {
-            assert_eq!(class(dialect, status, &headers, body), expected, "{dialect:?} {status} {body}");
+            assert_eq!(class(status, &headers, body), expected, "{dialect:?} {status} {body}");
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
     fn the_providers_name_of_the_request_is_told() {
         let told = |name: &str, id: &str, body: &str| {
             let header = |asked: &str| (asked == name).then(|| id.to_owned());
-            refused(Dialect::OpenaiChat, 500, &header, body.as_bytes(), NOW_MS).message
+            refused(500, &header, body.as_bytes(), NOW_MS).message
         };
         assert_eq!(told("request-id", "req_1", ""), "HTTP status 500, request req_1");
         let body = r#"{"error":{"message":"broke"}}"#;
@@ -357,9 +357,9 @@ mod tests {
 
     #[test]
     fn a_conversation_that_is_too_long_is_called_so_by_every_provider() {
-        let check = |dialect, status, message: &str, expected| {
+        let check = |dialect: Dialect, status, message: &str, expected| {
             let body = serde_json::json!({ "error": { "message": message } }).to_string();
-            assert_eq!(class(dialect, status, &[("retry-after", "1")], &body), expected, "{message}");
+            assert_eq!(class(status, &[("retry-after", "1")], &body), expected, "{message}");
         };
         use Dialect::{Anthropic, Gemini, Ollama, OpenaiChat, OpenaiResponses};
         for (dialect, status, message) in [
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn errors_inside_of_an_answer() {
-        let event = |text: &str| in_stream(Dialect::Anthropic, &serde_json::from_str(text).unwrap());
+        let event = |text: &str| in_stream(&serde_json::from_str(text).unwrap());
         let overloaded = event(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
         assert_eq!((overloaded.class, overloaded.message.as_str()), (Class::Overloaded { wait: None }, "Overloaded"));
         assert_eq!(event(r#"{"error":{"code":429,"message":"slow"}}"#).class, Class::RateLimited { wait: None });
@@ -415,6 +415,6 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_at_a_character() {
         let body = format!(r#"{{"error":{{"message":"{}"}}}}"#, "ü".repeat(MESSAGE_BYTES_MAX));
-        assert!(refused(Dialect::Gemini, 500, &|_| None, body.as_bytes(), 0).message.len() < MESSAGE_BYTES_MAX + 40);
+        assert!(refused(500, &|_| None, body.as_bytes(), 0).message.len() < MESSAGE_BYTES_MAX + 40);
     }
 }

@@ -45,7 +45,7 @@ impl Stream {
         let failed = |event: &Value| event.get("error").is_some_and(|error| !error.is_null());
         if failed(&event) || event.get(0).is_some_and(failed) {
             let error = event.get(0).cloned().unwrap_or(event);
-            return Err(DecodeError::Failed(failure::in_stream(Dialect::Gemini, &error)));
+            return Err(DecodeError::Failed(failure::in_stream(&error)));
         }
         self.take_usage(event.get("usageMetadata"));
         if let Some(reason) = event.pointer("/promptFeedback/blockReason") {

@@ -4,7 +4,7 @@
 //! Source: `POST /api/chat`.
 
 use serde_json::{Map, Value, json};
-use swarm_protocol::chat::{AssistantPart, Dialect, ModelRequest, Reply, Stop, Usage, UserPart};
+use swarm_protocol::chat::{AssistantPart, ModelRequest, Reply, Stop, Usage, UserPart};
 
 use super::draft::{self, OpenCall, PARTS_MAX, count, text};
 use super::{DecodeError, Delta, failure};
@@ -24,7 +24,7 @@ impl Stream {
             return Ok(());
         }
         if event.get("error").is_some_and(|error| !error.is_null()) {
-            return Err(DecodeError::Failed(failure::in_stream(Dialect::Ollama, event)));
+            return Err(DecodeError::Failed(failure::in_stream(event)));
         }
         let thinking = text(event, "/message/thinking");
         if !thinking.is_empty() {

@@ -49,10 +49,10 @@ impl Stream {
                 self.end = event.get_mut("response").map(Value::take);
             }
             "response.failed" | "error" => {
-                return Err(DecodeError::Failed(failure::in_stream(Dialect::OpenaiResponses, &event)));
+                return Err(DecodeError::Failed(failure::in_stream(&event)));
             }
             _ if event.get("error").is_some_and(|error| !error.is_null()) => {
-                return Err(DecodeError::Failed(failure::in_stream(Dialect::OpenaiResponses, &event)));
+                return Err(DecodeError::Failed(failure::in_stream(&event)));
             }
             _ => {}
         }
@@ -143,7 +143,7 @@ fn usage(response: &Value) -> Usage {
 /// An answer in one piece.
 pub fn whole(body: Value) -> Result<Reply, DecodeError> {
     if body.get("error").is_some_and(|error| !error.is_null()) {
-        return Err(DecodeError::Failed(failure::in_stream(Dialect::OpenaiResponses, &body)));
+        return Err(DecodeError::Failed(failure::in_stream(&body)));
     }
     if !body.get("output").is_some_and(Value::is_array) {
         return Err(DecodeError::Malformed("there is no output".to_owned()));

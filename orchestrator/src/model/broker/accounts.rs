@@ -150,6 +150,13 @@ impl Accounts {
         self.books.lock().unwrap_or_else(PoisonError::into_inner).cut_short.insert(instance, spent);
     }
 
+    /// Whether tokens or money of a caller have an end: only what its calls are bound to is what they can take.
+    pub fn are_bounded(&self, caller: &Caller) -> bool {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = books.account(caller);
+        books.ledger.is_bounded(account)
+    }
+
     /// Sets the most aside that a call can take. Waits where other calls hold what may come back.
     ///
     /// # Errors

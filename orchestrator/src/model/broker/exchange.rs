@@ -169,7 +169,7 @@ impl Http {
         // Its status says what it is; what is packed says nothing more.
         let body = if packed.is_some() { Vec::new() } else { refusal(response, endpoint.idle).await };
         let header = |name: &str| kept.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
-        let failure = failure::refused(endpoint.dialect, status.as_u16(), &header, &body, now_ms);
+        let failure = failure::refused(status.as_u16(), &header, &body, now_ms);
         Ok(Arrived::Refused { failure, status: status.as_u16(), body })
     }
 }

@@ -214,7 +214,8 @@ impl Broker {
         // Before anything is set aside for it: a machine that opens no connection has asked nobody.
         self.http()?;
         let mut key = self.key_of(endpoint).await?;
-        let letter = Letter { patience, ..letter(endpoint, asking) };
+        let bounds = if self.accounts.are_bounded(caller) { Bounds::All } else { Bounds::Said };
+        let letter = Letter { patience, ..letter(endpoint, asking, bounds) };
         let (mut tries, mut renewed) = (Tries::of(patience), false);
         loop {
             let (failure, refusal) =
@@ -308,7 +309,9 @@ impl Broker {
         call: &mut Call,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
-        let most = |endpoint: Option<&Endpoint>| endpoint.map_or_else(Tokens::default, |it| letter(it, asking).most);
+        let most = |endpoint: Option<&Endpoint>| {
+            endpoint.map_or_else(Tokens::default, |it| letter(it, asking, Bounds::Said).most)
+        };
         let (recorded, said, held) = self.played(caller, name, question, most, call).await?;
         let bytes = match said {
             Said::Answer(bytes) => bytes,
@@ -473,9 +476,18 @@ fn headers(asking: &Asking) -> Vec<(HeaderName, HeaderValue)> {
     headers
 }
 
+/// Which answers are bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    /// Those that the program, or the user's config, bounds.
+    Said,
+    /// The others, too, to what is set aside for them.
+    All,
+}
+
 /// What one model is asked by a program.
-fn letter(endpoint: &Endpoint, asking: &Asking) -> Letter {
-    let (body, output) = native(endpoint, asking);
+fn letter(endpoint: &Endpoint, asking: &Asking, bounds: Bounds) -> Letter {
+    let (body, output) = native(endpoint, asking, bounds);
     let most = Tokens { input: input_at_most(body.len()), output };
     let streams = match asking.dialect {
         Dialect::Gemini => asking.action == "streamGenerateContent",
@@ -489,13 +501,13 @@ fn letter(endpoint: &Endpoint, asking: &Asking) -> Letter {
 }
 
 /// The body for one model, and the most tokens that it may answer.
-fn native(endpoint: &Endpoint, asking: &Asking) -> (Vec<u8>, u64) {
+fn native(endpoint: &Endpoint, asking: &Asking, bounds: Bounds) -> (Vec<u8>, u64) {
     let mut fields = asking.fields.clone();
     let most = endpoint.output_max.map(u64::from);
     let Claim { output, answers } = asking.claim;
     let output = match (output, most) {
         (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most),
+        (asked, most) => asked.or(most).or((bounds == Bounds::All).then_some(OUTPUT_UNSAID)),
     };
     if let Some(output) = output {
         bound(endpoint, asking.dialect, &mut fields, output);

@@ -142,9 +142,10 @@ pub fn only_reads(command: &Command) -> bool {
         "hostname" => arguments.is_empty(),
         // Not cargo and rustc, which ask rustup, and that runs what `rust-toolchain.toml` names as a toolchain's path; nor go, which
         // changes to the one that `go.mod` names.
-        "node" | "python" | "python3" | "gcc" | "clang" | "npm" | "java" => {
-            matches!(arguments[..], ["--version" | "-V" | "-v" | "version" | "-version"])
-        }
+        // Any other word is a file that is run, and `python -v` runs what stands in the pipe.
+        "node" | "npm" | "gcc" | "clang" => matches!(arguments[..], ["--version" | "-v"]),
+        "python" | "python3" => matches!(arguments[..], ["--version" | "-V"]),
+        "java" => matches!(arguments[..], ["--version" | "-version"]),
         _ => false,
     }
 }

@@ -41,6 +41,10 @@ const TABLE: &[(&str, Verdict)] = &[
     ("du -sh target", Reads),
     ("date +%s", Reads),
     ("node --version", Reads),
+    ("python3 --version", Reads),
+    // A file of that name.
+    ("python3 version", Plain),
+    ("node version", Plain),
     ("uniq names.txt", Reads),
     ("xxd file.bin", Reads),
     ("printf '%s\\n' a b", Reads),
