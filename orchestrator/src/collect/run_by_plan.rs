@@ -6,12 +6,13 @@
 //! | in the command | the file |
 //! |---|---|
 //! | `./x`, `ci/x` where a program stands | `x`, `ci/x` |
-//! | `sh x`, `python3 x` … ([`INTERPRETERS`]), behind options; `. x`, `source x` | `x` |
+//! | `sh x`, `sh < x`, `python3 x` … ([`INTERPRETERS`]), behind options and their values; `. x`, `source x` | `x` |
 //! | `python -m a.b` | `a/b.py`, `a/b/__main__.py` |
 //! | `make`, `just` … ([`RUNNERS`]) | what it reads: `Makefile` …, in the folder of `-C`; or the file of `-f` |
 //!
 //! A program stands at the beginning, behind `;`, `|`, `&`, brackets and the ends of lines, and behind what starts another
-//! ([`STARTERS`]). `cd x` holds for what follows it. What a file calls in its turn is not seen, nor a name that stands in a variable.
+//! ([`STARTERS`]). `cd x` holds for what follows it. A word behind an option may be its value or what is run: it is taken for both. What
+//! a file calls in its turn is not seen, nor a name that stands in a variable.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +43,7 @@ const RUNNERS: &[(&str, &[&str])] = &[
 /// Words in front of a program; their options, and numbers behind those, stand between.
 const STARTERS: &[&str] = &[
     "!", "{", "if", "then", "elif", "else", "while", "until", "do", "time", "exec", "command", "builtin", "env",
-    "nohup", "nice", "setsid", "stdbuf", "xargs", "timeout",
+    "nohup", "nice", "setsid", "stdbuf", "xargs", "timeout", "eval", "sudo", "ionice", "chrt", "taskset", "flock",
 ];
 
 /// Scripts within scripts that are read.
@@ -71,10 +72,16 @@ impl Reading {
         }
     }
 
-    fn command(&mut self, words: &[String], depth: usize) {
-        let [program, rest @ ..] = started(words) else { return };
-        let name = program.rsplit('/').next().unwrap_or_default();
-        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    fn command(&mut self, mut words: &[String], depth: usize) {
+        while let [first, rest @ ..] = words {
+            words = match STARTERS.contains(&first.as_str()) {
+                true => self.behind_starter(rest, depth),
+                false if is_set(first) => rest,
+                false => break,
+            };
+        }
+        let [program, rest @ ..] = words else { return };
+        let name = name_of(program);
         if program.contains('/') {
             self.file(program);
         }
@@ -82,15 +89,45 @@ impl Reading {
             Some((_, files)) => self.runner(files, rest),
             None if name == "cd" => self.folder = rest.first().and_then(|to| self.path(to)).unwrap_or_default(),
             None if matches!(name, "." | "source") => rest.first().into_iter().for_each(|file| self.file(file)),
-            None if INTERPRETERS.contains(&kind) => self.interpreter(kind, rest, depth),
+            None if name == "trap" => rest.first().into_iter().for_each(|script| self.script(script, depth)),
+            None if is_interpreter(program) => self.interpreter(kind_of(name), rest, depth),
             None => {}
         }
     }
 
+    /// What a starter starts. A word behind one of its options is the option's value, unless it is a program that we know.
+    fn behind_starter<'a>(&mut self, mut words: &'a [String], depth: usize) -> &'a [String] {
+        let mut may_be_value = false;
+        while let [first, rest @ ..] = words {
+            let is_option = first.starts_with('-');
+            let is_between = is_option || first.starts_with(|c: char| c.is_ascii_digit());
+            if !is_between && (!may_be_value || is_known(first)) {
+                break;
+            }
+            if first.contains(char::is_whitespace) {
+                self.script(first, depth);
+            } else if first.contains('/') && !is_option {
+                self.file(first);
+            }
+            (may_be_value, words) = (is_option, rest);
+        }
+        words
+    }
+
     fn runner(&mut self, files: &[&str], rest: &[String]) {
-        let behind = |flag: &str| rest.iter().position(|word| word == flag).and_then(|at| rest.get(at + 1));
-        let folder = behind("-C").map_or("", String::as_str);
-        match behind("-f") {
+        // `-f x`, `-fx`, `--file=x`.
+        let of = |short: &str, long: [&str; 2]| {
+            rest.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(short) {
+                Some("") => rest.get(at + 1).map(String::as_str),
+                Some(value) => Some(value),
+                None => long.iter().find_map(|long| match word.strip_prefix(*long)? {
+                    "" => rest.get(at + 1).map(String::as_str),
+                    value => value.strip_prefix('='),
+                }),
+            })
+        };
+        let folder = of("-C", ["--directory", "--working-directory"]).unwrap_or_default();
+        match of("-f", ["--file", "--makefile"]) {
             Some(file) => self.file(&below(folder, file)),
             None => files.iter().for_each(|file| self.file(&below(folder, file))),
         }
@@ -98,7 +135,7 @@ impl Reading {
 
     fn interpreter(&mut self, kind: &str, rest: &[String], depth: usize) {
         let is_shell = SHELLS.contains(&kind);
-        let mut rest = rest.iter();
+        let (mut rest, mut may_be_value) = (rest.iter(), false);
         while let Some(word) = rest.next() {
             let flags = word.strip_prefix('-').filter(|flags| !flags.is_empty() && !flags.starts_with('-'));
             match (word.as_str(), flags) {
@@ -113,10 +150,19 @@ impl Reading {
                 }
                 (_, Some(flags)) if is_shell && flags.ends_with('o') => drop(rest.next()),
                 // It is given its program as a text.
-                ("-c" | "-e" | "-r", _) => return,
+                ("-c" | "-e" | "-r", _) if !is_shell => return,
                 ("run" | "test", _) if matches!(kind, "deno" | "bun") => {}
-                (word, _) if word.starts_with('-') => {}
-                (file, _) => return self.file(file),
+                ("<", _) => rest.next().into_iter().for_each(|file| self.file(file)),
+                (word, _) if word.starts_with(['-', '+']) => may_be_value = true,
+                (word, _) => match word.strip_prefix('<') {
+                    Some(file) => self.file(file),
+                    None => {
+                        self.file(word);
+                        if !std::mem::take(&mut may_be_value) {
+                            return;
+                        }
+                    }
+                },
             }
         }
     }
@@ -147,23 +193,29 @@ fn below(folder: &str, file: &str) -> String {
     if folder.is_empty() || file.starts_with('/') { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
-/// A command without what stands in front of its program.
-fn started(mut words: &[String]) -> &[String] {
-    let is_set = |word: &str| {
-        let name = word.split_once('=').map(|(name, _)| name);
-        name.is_some_and(|name| {
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        })
-    };
-    let is_of_it = |word: &&String| word.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    while let [first, rest @ ..] = words {
-        words = match STARTERS.contains(&first.as_str()) {
-            true => &rest[rest.iter().take_while(is_of_it).count()..],
-            false if is_set(first) => rest,
-            false => break,
-        };
-    }
-    words
+/// Whether a word in front of a program sets a variable.
+fn is_set(word: &str) -> bool {
+    let name = word.split_once('=').map_or("", |(name, _)| name);
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn name_of(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or_default()
+}
+
+/// A program's name without the digits of its version.
+fn kind_of(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
+}
+
+fn is_interpreter(program: &str) -> bool {
+    INTERPRETERS.contains(&kind_of(name_of(program)))
+}
+
+/// Whether a word can only be a program here.
+fn is_known(word: &str) -> bool {
+    let name = name_of(word);
+    is_interpreter(word) || STARTERS.contains(&word) || RUNNERS.iter().any(|(runner, _)| *runner == name)
 }
 
 /// The simple commands of a script, as words without their quotes.
@@ -217,6 +269,15 @@ mod tests {
         check("make -C sub test", &["sub/GNUmakefile", "sub/Makefile", "sub/makefile"]);
         check("make -f ci/rules.mk", &["ci/rules.mk"]);
         check("npm test | tee log", &["package.json"]);
+        check("sh -e ci/gate.sh", &["ci/gate.sh"]);
+        check("timeout -s KILL 60 sh ci/gate.sh", &["ci/gate.sh"]);
+        check("env -u X -C sub ./t.sh; nice -n 5 bash t.sh", &["t.sh"]);
+        check("python3 -W ignore x.py y.py", &["ignore", "x.py"]);
+        check("bash --rcfile rc x", &["rc", "x"]);
+        check("make -fci/a.mk; make --file=ci/b.mk; make -Csub -f c.mk", &["ci/a.mk", "ci/b.mk", "sub/c.mk"]);
+        check("sh < a; bash <b; eval sh c; trap 'sh d; ./e' EXIT", &["a", "b", "c", "d", "e"]);
+        check("env -S 'sh a' x; xargs -I X sh b", &["a", "b"]);
+        check("xargs grep -l src/lib.rs", &[]);
         check("sh \"$PWD/ci/x\"; sh \"$TOOL/y\"; ../out; /bin/true", &["ci/x"]);
         check("! grep -q recieve README.md", &[]);
         check("test -s src/a.rs && cargo test -p x # sh ci/gate.sh", &[]);
