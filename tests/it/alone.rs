@@ -111,6 +111,25 @@ fn explain_knows_what_becomes_of_a_write_and_whose_a_home_is() {
 }
 
 #[test]
+fn explain_knows_what_may_be_read_above_a_worktree_without_namespaces() {
+    let repository = Repository::with(&[("Cargo.toml", "[workspace]\n"), ("secret.txt", "x\n")]);
+    let path = |name: &str| repository.path().join(name).display().to_string();
+    let plan = format!("version = 1\n[tasks.a]\nrun = 'cat {}; ! cat {}'\n", path("Cargo.toml"), path("secret.txt"));
+    std::fs::write(repository.beside("p.toml"), plan).expect("space");
+    let plan = repository.beside("p.toml").display().to_string();
+    let explain = |name: &str| {
+        let words = ["explain", "--task", "a", "--path", &path(name), &plan].map(str::to_owned);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Some(Swarm::new(&repository, &words).without_namespaces()?.end().code)
+    };
+    let Some(shown) = explain("Cargo.toml") else { return };
+    assert_eq!((shown, explain("secret.txt")), (0, Some(1)));
+    Swarm::new(&repository, &["run", &plan]).without_namespaces().expect("it worked above").exits(0);
+    repository.write("Cargo.toml", "edited\n");
+    assert_eq!(explain("Cargo.toml"), Some(1));
+}
+
+#[test]
 fn explain_follows_links_as_the_kernel_does() {
     use std::os::unix::fs::symlink;
     let repository = Repository::empty();

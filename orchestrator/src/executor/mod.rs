@@ -5,7 +5,7 @@
 //! (ignored files, a poisoned cache, its `.git`) cannot make a check pass.
 
 /// What may be read above a worktree that lies where its folder is.
-mod above;
+pub mod above;
 /// The same attempt several times, compared.
 pub mod again;
 /// Coding agents as work.

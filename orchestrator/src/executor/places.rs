@@ -171,11 +171,7 @@ impl Places {
         for (instance, attempt) in &needs.artifacts {
             let artifacts = state.path(&StateDir::attempt(run, instance, *attempt)).join(OUT).join(ARTIFACTS);
             // A need whose result was reused has a folder only where it handed something over.
-            let nothing = match std::fs::read_dir(&artifacts) {
-                Ok(mut entries) => entries.next().is_none(),
-                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-            };
-            if nothing {
+            if is_nothing(&artifacts) {
                 continue;
             }
             let plain = instance.0.len() <= NAME_BYTES_MAX && !instance.0.contains('/') && !instance.0.starts_with('.');
@@ -284,6 +280,14 @@ pub async fn with_private_folders(state: &StateDir, spec: SandboxSpec) -> std::i
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Whether nothing was handed over there; a link that a worker left in the folder's place is nothing.
+fn is_nothing(artifacts: &Path) -> bool {
+    if !artifacts.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return true;
+    }
+    std::fs::read_dir(artifacts).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[cfg(test)]

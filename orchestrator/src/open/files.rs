@@ -1,12 +1,13 @@
 //! What a task handed over in `$SWARM_ARTIFACTS`, as a folder of the person's. The task has ended, so nobody writes there any more;
 //! what it left is nobody's but the worker's all the same: links are made again only where they stay inside, and never followed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::OFlags;
 use swarm_plans::InstanceId;
 
 use crate::collect::artifacts::copy_with_holes;
@@ -39,10 +40,18 @@ pub(crate) fn folder_of(state: &Path, run: &RunId, id: &InstanceId, attempt: Att
 /// Whether there is such a folder, with something in it. One that its worker locked is shown to nobody before it is
 /// [copied](copy); it may hold something.
 pub(crate) fn holds_something(folder: &Path) -> bool {
+    if !is_folder(folder) {
+        return false;
+    }
     match fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
     }
+}
+
+/// Whether the folder itself is there: a worker that failed may have left a link to somewhere else in its place.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|it| it.is_dir())
 }
 
 /// Copies all files, folders and links of `from` into `to`, which is there and empty; gives what was left out, by path: links that
@@ -50,8 +59,11 @@ pub(crate) fn holds_something(folder: &Path) -> bool {
 /// unlocked in `from`, too: only who passed has its modes [made plain](crate::plain_attributes::make_plain).
 ///
 /// # Errors
-/// The file system's, with the path. What was copied before stays.
+/// The file system's, with the path. What was copied before stays. `from` is a link, or no folder.
 pub fn copy(from: &Path, to: &Path) -> io::Result<Vec<LeftOut>> {
+    if !is_folder(from) {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     let mut left_out = Vec::new();
     copy_below(from, to, Path::new(""), 0, &mut left_out)?;
     left_out.sort();
@@ -100,7 +112,7 @@ fn copy_below(from: &Path, to: &Path, below: &Path, depth: usize, left_out: &mut
 
 /// Its bytes, its holes as holes, and whether it can be run; no other bit of its mode.
 fn copy_file(source: &Path, target: &Path) -> io::Result<()> {
-    let bytes = File::open(source)?;
+    let bytes = OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(source)?;
     let metadata = bytes.metadata()?;
     let mode = if metadata.permissions().mode() & 0o100 != 0 { 0o777 } else { 0o666 };
     let copied = OpenOptions::new().write(true).create_new(true).mode(mode).open(target)?;
@@ -120,6 +132,7 @@ fn stays_inside(leads_to: &Path, depth: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
     use super::*;
@@ -160,6 +173,20 @@ mod tests {
         assert!(mode & 0o100 != 0 && mode & 0o7000 == 0, "{mode:o}");
         assert!(["bin/out", "fifo", "passwd"].iter().all(|name| to.join(name).symlink_metadata().is_err()));
         assert!(holds_something(&to) && !holds_something(&folder.path().join("none")));
+    }
+
+    #[test]
+    fn a_link_in_the_folders_place_is_followed_by_nobody() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [private, from, to] = ["private", "from", "to"].map(|name| folder.path().join(name));
+        fs::create_dir(&private).and_then(|()| fs::create_dir(&to)).expect("folders");
+        fs::write(private.join("key"), "secret").expect("a file");
+        fs::set_permissions(private.join("key"), fs::Permissions::from_mode(0)).expect("ours");
+        std::os::unix::fs::symlink(&private, &from).expect("a link");
+        assert!(!holds_something(&from));
+        assert_eq!(copy(&from, &to).expect_err("a link").kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(fs::metadata(private.join("key")).expect("there").permissions().mode() & 0o777, 0);
+        assert_eq!(fs::read_dir(&to).expect("there").count(), 0);
     }
 
     #[test]

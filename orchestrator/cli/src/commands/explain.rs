@@ -9,6 +9,7 @@ use std::sync::Arc;
 use swarm_orchestrator::agent::{bootstrap, planning};
 use swarm_orchestrator::dispatcher::core::RunFacts;
 use swarm_orchestrator::egress::decide::{self, decide};
+use swarm_orchestrator::executor::above;
 use swarm_orchestrator::machine::Machine;
 use swarm_orchestrator::path_globs::PathGlobs;
 use swarm_orchestrator::policy::{self, Ask, AttemptPlaces, Cage, Looked, Places, View, Word, paths};
@@ -111,7 +112,11 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
         ))?;
         return asked(&asks, it).map(|()| 0);
     };
-    let sandbox = spec(&cage, &machine, &repository, &state)?;
+    let mut sandbox = spec(&cage, &machine, &repository, &state)?;
+    if machine.tier() == Tier::Landlock {
+        let base = repository.tree_of(base).map_err(|error| refused(&error))?;
+        sandbox.grants.extend(above::readable(&repository, base, sandbox.worktree.at()));
+    }
     let subject = Subject { cage: &cage, sandbox: &sandbox, repository: &repository, home: &host.home };
     let code = on_path(args, path, (&graph, task), subject, it)?;
     asked(&asks, it).map(|()| code)
