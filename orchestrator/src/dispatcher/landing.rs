@@ -30,6 +30,9 @@ pub(super) use self::rounds::Parted;
 /// How often a batch is folded again because somebody else moved the target meanwhile, or took objects of it away.
 pub const REFOLDS_MAX: u32 = 10;
 
+/// How often the batches of a target that keeps moving are halved: what lands alone lands in the time that one fold takes.
+const HALVED_MAX: u32 = 16;
+
 #[derive(Debug)]
 enum Target {
     Idle,
@@ -68,6 +71,8 @@ pub(super) struct Landings {
     /// The newest commit that landed.
     landed: Option<String>,
     refolds: u32,
+    /// How often a batch was halved, because somebody else was quicker with the target than what was to land with it.
+    halved: u32,
     stopped: Option<StopCause>,
     /// The round of the train that is being settled, and whether those who wait until it is start in the next.
     round: usize,
@@ -97,6 +102,7 @@ impl Landings {
             tip: base.clone(),
             landed: None,
             refolds: 0,
+            halved: 0,
             stopped: None,
             round: 0,
             parted: false,
@@ -318,6 +324,7 @@ impl Landings {
         }
         let take = self.enough(more);
         if take > 0 {
+            let take = if self.held.is_some() { take } else { take.div_ceil(1 << self.halved) };
             let batch = self.ready.drain(..take).collect();
             self.fold(batch);
         }
@@ -515,11 +522,12 @@ impl Landings {
         let everyone = |plan: Settlement| plan.members.into_iter().map(|(landing, _)| landing).chain(plan.rest);
         let reason = match outcome {
             TargetMove::Done => {
-                self.refolds = 0;
+                (self.refolds, self.halved) = (0, self.halved.saturating_sub(1));
                 return if self.held.is_some() { self.published(plan) } else { self.spoken(plan) };
             }
             TargetMove::Lost | TargetMove::Hollow if self.refolds < REFOLDS_MAX => {
                 self.refolds += 1;
+                self.halved = (self.halved + 1).min(HALVED_MAX);
                 // What was published together is folded together again, on what is there now.
                 return self.put_back(everyone(plan).collect());
             }

@@ -302,6 +302,35 @@ fn what_is_made_again_behind_its_need_may_still_run_again_against_a_conflict() {
     assert!(actions.iter().any(|action| matches!(action, Action::Attempt(_))), "{actions:?}");
 }
 
+/// The changes that are being folded since the last call.
+fn folding(core: &mut RunCore) -> Vec<String> {
+    let batch = |action| match action {
+        Action::Fold { batch, .. } => Some(batch),
+        _ => None,
+    };
+    core.take().1.into_iter().filter_map(batch).flatten().map(|landing| landing.name.to_string()).collect()
+}
+
+#[test]
+fn of_a_target_that_keeps_moving_ever_smaller_batches_are_tried() {
+    let mut core = core_of(TRAIN, FailFast::No);
+    for id in ["second", "first", "on-second", "on-first", "before"] {
+        core.handle(changed(&core, id), 0.5);
+    }
+    assert_eq!(folding(&mut core), ["before", "first", "second", "on-first", "on-second"]);
+    let names = ["before", "first", "second", "on-first", "on-second"];
+    let lost = |of: usize| [folded(names[..of].iter().map(|name| clean(name)).collect()), Input::Moved(TargetMove::Lost)];
+    let then = |core: &mut RunCore, inputs: [Input; 2]| {
+        inputs.into_iter().for_each(|input| core.handle(input, 0.5));
+        folding(core)
+    };
+    assert_eq!(then(&mut core, lost(5)), names[..3]);
+    assert_eq!(then(&mut core, lost(3)), names[..2]);
+    let [batch, _] = lost(2);
+    // What has landed once was small enough: it is tried with more.
+    assert_eq!(then(&mut core, [batch, Input::Moved(TargetMove::Done)]), names[2..4]);
+}
+
 #[test]
 fn what_fails_behind_its_need_is_parked_as_it_was() {
     let mut core = made_again();

@@ -243,9 +243,12 @@ impl Executor {
                 return Ok(TargetMove::Hollow);
             }
             let swap = self.repository.compare_and_swap_told(target, from, to, &message, &tell)?;
-            Ok::<_, RepositoryError>(match swap {
-                Swap::Done => TargetMove::Done,
-                Swap::Moved(_) => TargetMove::Lost,
+            if swap == Swap::Done {
+                return Ok(TargetMove::Done);
+            }
+            Ok::<_, RepositoryError>(match self.repository.stands_for(target)? {
+                Some(other) => TargetMove::Refused(format!("it only stands for {} by now", sanitize::name(&other))),
+                None => TargetMove::Lost,
             })
         });
         match moved.await {

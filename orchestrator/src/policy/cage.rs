@@ -74,11 +74,14 @@ impl Cage {
         self.env.iter().filter(secret).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// What a recorded result depends on: everything but the limits that the policy does not name. Those are shares of what the
-    /// machine has free, and work that broke none gives the same result under others. A limit that somebody wrote is a claim
-    /// about the work, which nobody has made under it before.
+    /// What a recorded result depends on: everything but the limits that the policy does not name, and what is for people only.
+    /// Those limits are shares of what the machine has free, and work that broke none gives the same result under others. A limit
+    /// that somebody wrote is a claim about the work, which nobody has made under it before.
     pub fn ingredients(&self) -> String {
-        format!("{:?}", Cage { limits: self.limits_named.clone(), ..self.clone() })
+        let Cage { tier, grants, named, cows, copies, hide, home, network, egress, env, secrets, require, .. } = self;
+        let Cage { limits: _, limits_named, warnings: _, origin: Origin { worktree, git, .. }, .. } = self;
+        let places = (grants, named, cows, copies, hide, home, worktree, git);
+        format!("{:?}", (tier, places, network, egress, env, secrets, require, limits_named))
     }
 
     /// How much every command may use.
