@@ -319,7 +319,8 @@ fn of_a_target_that_keeps_moving_ever_smaller_batches_are_tried() {
     }
     assert_eq!(folding(&mut core), ["before", "first", "second", "on-first", "on-second"]);
     let names = ["before", "first", "second", "on-first", "on-second"];
-    let lost = |of: usize| [folded(names[..of].iter().map(|name| clean(name)).collect()), Input::Moved(TargetMove::Lost)];
+    let lost =
+        |of: usize| [folded(names[..of].iter().map(|name| clean(name)).collect()), Input::Moved(TargetMove::Lost)];
     let then = |core: &mut RunCore, inputs: [Input; 2]| {
         inputs.into_iter().for_each(|input| core.handle(input, 0.5));
         folding(core)
