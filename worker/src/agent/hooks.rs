@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 use swarm_protocol::toolset::{HookEvent, HookSpec, ProjectProgram};
 
 use super::beneath;
+use super::mcp::names;
 use super::programs::{self, End, Said};
 use super::setting::Setting;
 use super::shell;
@@ -225,7 +226,8 @@ fn answered(event: HookEvent, answer: Answer) -> Verdict {
 
 /// Whether a matcher means a tool.
 fn is_for(matcher: Option<&str>, tool: &str) -> bool {
-    matcher.is_none_or(|matcher| matcher.split('|').any(|one| fits(one.trim(), tool)))
+    matcher
+        .is_none_or(|matcher| matcher.split('|').map(str::trim).any(|one| fits(one, tool) || names::means(one, tool)))
 }
 
 /// Runs the hooks of one agent, in their order.

@@ -11,6 +11,7 @@
 use globset::{Glob, GlobMatcher};
 use swarm_protocol::rule::{self, Written};
 
+use super::mcp::names;
 use super::restraint::{self, Hit};
 use super::shell::{self, Command, Reading, Script};
 
@@ -126,7 +127,7 @@ impl Rule {
             Act::Read(_) => self.names("read"),
             Act::Run(_) | Act::RunFile { .. } | Act::Fetch(_) | Act::Own | Act::Foreign => false,
         };
-        (speaks_for_it || self.names(tool)) && self.fits(act)
+        (speaks_for_it || self.names(tool) || names::means(&self.tool, tool)) && self.fits(act)
     }
 
     fn fits(&self, act: &Act<'_>) -> bool {

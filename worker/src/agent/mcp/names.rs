@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+/// What every such name begins with.
+const MARK: &str = "mcp__";
 /// The longest name that providers take.
 pub const NAME_MAX: usize = 64;
 /// Hexadecimal digits that tell apart what would be called the same.
@@ -25,6 +27,34 @@ pub fn names(tools: &[(&str, &str)]) -> Vec<String> {
         format!("{front}_{}", digest(server, tool))
     });
     named.collect()
+}
+
+/// Whether a word by which a person means tools, to keep them from something, means the tool that is shown as `shown`: as it is shown,
+/// as it would be called alone (which another tool of the same server can change), a whole server (`mcp__SERVER`), or with a `*`
+/// at the end. Of what was cut off, nothing is known: it is meant, too.
+pub fn means(word: &str, shown: &str) -> bool {
+    if !shown.starts_with(MARK) || !word.get(..MARK.len()).is_some_and(|mark| mark.eq_ignore_ascii_case(MARK)) {
+        return false;
+    }
+    let (word, shown) = (word.to_ascii_lowercase(), shown.to_ascii_lowercase());
+    let (word, goes_on) = word.strip_suffix('*').map_or((&*word, false), |front| (front, true));
+    let word = letters(word);
+    let fits = |name: &str| if goes_on { name.starts_with(&word) } else { name == word };
+    let alone = without_digest(&shown);
+    let is_cut = |name: &&str| name.len() == NAME_MAX - DIGEST_DIGITS - 1;
+    let of_server =
+        !word[MARK.len()..].contains("__") && shown.strip_prefix(&word).is_some_and(|rest| rest.starts_with("__"));
+    fits(&shown)
+        || of_server
+        || alone.is_some_and(fits)
+        || alone.filter(is_cut).is_some_and(|name| word.starts_with(name))
+}
+
+/// A shown name without what tells it apart, where that may be at its end.
+fn without_digest(shown: &str) -> Option<&str> {
+    let (front, end) = shown.rsplit_once('_')?;
+    let is_digest = end.len() == DIGEST_DIGITS && end.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_digest.then_some(front)
 }
 
 fn plain(server: &str, tool: &str) -> String {
@@ -60,6 +90,29 @@ mod tests {
         assert_eq!(named[4], "mcp__a__z");
         assert!(named[0].starts_with("mcp__a__x_y_") && named[0] != named[1]);
         assert_ne!(named[2], named[3]);
+    }
+
+    #[test]
+    fn what_keeps_from_a_tool_is_not_undone_by_how_it_is_told_apart() {
+        let long = "t".repeat(100);
+        let shown = names(&[("s", "a.b"), ("s", "a_b"), ("s", "x__y"), ("s", &long), ("s", "z"), ("s2", "z")]);
+        let check = |word: &str, at: &[usize]| {
+            let meant: Vec<usize> = (0..shown.len()).filter(|at| means(word, &shown[*at])).collect();
+            assert_eq!(meant, at, "{word}");
+        };
+        check("mcp__s__a_b", &[0, 1]);
+        check("MCP__s__a.b", &[0, 1]);
+        check("mcp__s__x__y", &[2]);
+        check(&format!("mcp__s__{long}"), &[3]);
+        check(&shown[0].clone(), &[0]);
+        check("mcp__s__z", &[4]);
+        check("mcp__s", &[0, 1, 2, 3, 4]);
+        check("mcp__s__*", &[0, 1, 2, 3, 4]);
+        check("mcp__s__x__*", &[2]);
+        check("mcp__*", &[0, 1, 2, 3, 4, 5]);
+        check("mcp__s__", &[]);
+        check("s", &[]);
+        check("bash", &[]);
     }
 
     #[test]
