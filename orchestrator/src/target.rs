@@ -310,7 +310,16 @@ pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<O
     }))
 }
 
-/// The same of the newest that a run has landed; a branch that is there may lack what the checkout holds.
+/// The same of the newest that a run has landed.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn lost_newest(repository: &Repository, state: &RunState) -> Result<Option<TargetError>, RepositoryError> {
+    let Some((name, landed)) = newest_landed(state)? else { return Ok(None) };
+    lost_landed(repository, name, landed)
+}
+
+/// The same where a branch that is there may lack what the checkout holds.
 ///
 /// # Errors
 /// The repository cannot be read.

@@ -287,6 +287,17 @@ fn a_conflict_under_all_or_nothing_is_settled_on_what_waits_for_it() {
 }
 
 #[test]
+fn nothing_is_opened_on_a_branch_that_lost_what_landed() {
+    let repository = conflicted("");
+    let landed = repository.commit_of("swarm/it").expect("one landed");
+    repository.run_git(&["branch", "-f", "swarm/it", "HEAD"]).expect("git is here");
+    let ended = swarm(&repository, &["resolve", "it-1", "b"], 3);
+    assert!(ended.err.contains("puts it back") && worktrees(&repository) == 0, "{ended}");
+    repository.run_git(&["branch", "-f", "swarm/it", &landed.to_string()]).expect("git is here");
+    opened(&repository);
+}
+
+#[test]
 fn a_worktree_that_was_switched_to_where_what_landed_is_not_is_not_taken() {
     let repository = conflicted("");
     let at = opened(&repository);

@@ -10,13 +10,13 @@ use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, Run
 use swarm_orchestrator::merge::Step;
 use swarm_orchestrator::open::OpenError;
 use swarm_orchestrator::report::{sanitize, words};
-use swarm_orchestrator::repository::{Repository, RepositoryError};
+use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resolution::waiting::with_what_waits;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
 use swarm_orchestrator::resume::{Wanted, plan_of, retry_held};
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::worth_another_try;
-use swarm_orchestrator::target::{self, TargetError};
+use swarm_orchestrator::target;
 use swarm_plans::{InstanceId, Plan};
 
 use crate::commands::failure::{Failure, shell_path};
@@ -100,17 +100,6 @@ impl Parked {
         let clock = Clock { commit_epoch_s: journal.asked(&self.row.id)?.unwrap_or_default().commit_epoch_s };
         let date_seconds = clock.commit_date_s(self.row.started_at_ms);
         Ok(Signing { identity: self.repository.identity()?, date_seconds })
-    }
-
-    fn landed(&self) -> usize {
-        let has_landed = |instance: &&InstanceState| matches!(instance.fate(), Some(Fate::Landed { .. }));
-        self.state.instances.values().filter(has_landed).count()
-    }
-
-    fn target_removed(&self) -> Result<TargetError, RepositoryError> {
-        let target = self.row.target.as_deref().unwrap_or_default();
-        let tip = self.state.finished.as_ref().and_then(|finished| finished.tip.clone()).unwrap_or_default();
-        target::removed(&self.repository, target, tip)
     }
 
     /// The words that name it in a command.
@@ -295,12 +284,12 @@ fn begin(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundi
             above.join(encode_component(&format!("{}-{}", it_is.row.id, it_is.id)))
         }
     };
-    let tip = match it_is.row.target.as_deref().map(|target| it_is.repository.find_ref(target)).transpose()?.flatten() {
-        Some(tip) => tip,
-        // What had landed there would be missing from the merge.
-        None if it_is.landed() > 0 => return Err(RunError::from(it_is.target_removed()?).into()),
-        None => it_is.repository.resolve(&it_is.row.base)?,
-    };
+    // What had landed there would be missing from the merge.
+    if let Some(lost) = target::lost_newest(&it_is.repository, &it_is.state)? {
+        return Err(RunError::from(lost).into());
+    }
+    let target = it_is.row.target.as_deref().map(|target| it_is.repository.find_ref(target)).transpose()?.flatten();
+    let tip = target.map_or_else(|| it_is.repository.resolve(&it_is.row.base), Ok)?;
     let (plan, state) = (&it_is.plan.merge, (&it_is.state, &it_is.id));
     let tip = with_what_waits(&it_is.repository, plan, state, tip, &it_is.signing(journal)?);
     let tip = tip.map_err(|error| it_is.failed(error))?;
