@@ -9,9 +9,9 @@ use crate::instance::InstanceIx;
 use crate::plan::TaskIx;
 use crate::scope::{Meeting, Scope, Sense};
 
-/// Pairs of different scopes that are compared at most; what is beyond is said to be unknown.
-const PAIRS_MAX: usize = 200_000;
-/// Pairs of their globs, as far as these have to be read together.
+/// Pairs of globs that are looked at; what is beyond is said to be unknown.
+const LOOKED_MAX: u64 = 20_000_000;
+/// Those among them that have to be read together, because nothing tells them apart at a glance.
 const COMPARED_MAX: u64 = 500_000;
 
 /// Two tasks (or one, twice) with instances that may change the same paths.
@@ -61,13 +61,9 @@ impl TaskGraph {
         let mut found: BTreeMap<[TaskIx; 2], Overlap> = BTreeMap::new();
         let (candidates, complete) = candidates(&groups);
         overlaps.complete = complete;
-        let mut compared = 0;
-        for (one, other) in candidates {
-            if compared > COMPARED_MAX {
-                overlaps.complete = Completeness::Bounded;
-                break;
-            }
-            let meeting = groups[one].scope.meets_counting(&groups[other].scope, Sense::Alike, &mut compared);
+        for ((one, other), globs) in candidates {
+            let (scope, beside) = (&groups[one].scope, &groups[other].scope);
+            let meeting = globs.iter().find_map(|(glob, its)| scope.meets_at(*glob, beside, *its, Sense::Alike));
             let Some(meeting) = meeting else { continue };
             self.count(&groups[one], &groups[other], &meeting, &waits, &mut found);
         }
@@ -144,32 +140,79 @@ impl TaskGraph {
     }
 }
 
-/// Pairs of groups whose globs may begin alike, a group with itself included.
-fn candidates(groups: &[Group]) -> (Vec<(usize, usize)>, Completeness) {
-    let mut beginnings: Vec<(String, usize)> = groups
-        .iter()
-        .enumerate()
-        .flat_map(|(at, group)| group.scope.beginnings().map(move |text| (text, at)))
-        .collect();
-    beginnings.sort_unstable();
-    let several = |at: &usize| groups[*at].instances.len() > 1;
-    let mut pairs: HashSet<(usize, usize)> = (0..groups.len()).filter(several).map(|at| (at, at)).collect();
-    for (at, (beginning, one)) in beginnings.iter().enumerate() {
-        // Sorted, everything that begins with this one stands right behind it.
-        for (_, other) in beginnings[at + 1..].iter().take_while(|(text, _)| text.starts_with(beginning.as_str())) {
-            pairs.insert((*one.min(other), *one.max(other)));
-            if pairs.len() > groups.len() + PAIRS_MAX {
-                return (sorted(pairs), Completeness::Bounded);
-            }
+/// Pairs of globs by the pair of groups that they are of.
+type Candidates = BTreeMap<(usize, usize), Vec<(usize, usize)>>;
+
+/// Pairs of groups of which some globs may meet, each with these globs; a group of several with itself, where any do.
+fn candidates(groups: &[Group]) -> (Candidates, Completeness) {
+    let globs: Vec<(usize, usize)> =
+        groups.iter().enumerate().flat_map(|(at, group)| (0..group.scope.len()).map(move |glob| (at, glob))).collect();
+    let scope = |(group, _): (usize, usize)| &groups[group].scope;
+    let sorted = |of: fn(&Scope, usize) -> String| {
+        let mut all: Vec<(String, usize)> =
+            globs.iter().enumerate().map(|(at, glob)| (of(scope(*glob), glob.1), at)).collect();
+        all.sort_unstable();
+        all
+    };
+    // Globs differ in what their paths begin with, in what they end with, or in the name: by one of these few are left.
+    let by_beginning = sorted(Scope::beginning);
+    let ways = [sorted(Scope::ending_backwards), sorted(Scope::name)];
+    let fewest = std::iter::once(&by_beginning).chain(&ways).min_by_key(|way| alike(way)).unwrap_or(&by_beginning);
+    let several = (0..groups.len()).filter(|at| groups[*at].instances.len() > 1);
+    let mut pairs: Candidates =
+        several.map(|at| ((at, at), (0..groups[at].scope.len()).map(|glob| (glob, glob)).collect())).collect();
+    let (mut looked, mut found) = (0, 0);
+    let mut add = |one: (usize, usize), other: (usize, usize)| {
+        looked += 1;
+        let (one, other) = (one.min(other), one.max(other));
+        if one.0 != other.0 && scope(one).may_meet(one.1, scope(other), other.1) {
+            found += 1;
+            pairs.entry((one.0, other.0)).or_default().push((one.1, other.1));
         }
+        looked <= LOOKED_MAX && found <= COMPARED_MAX
+    };
+    let is_all = each_alike(fewest, |one, other| add(globs[one], globs[other]))
+        // A file in the place of a folder ends otherwise than what lies in that.
+        && (std::ptr::eq(fewest, &by_beginning)
+            || each_in_folder(&by_beginning, |file, inside| {
+                !scope(globs[file]).is_file(globs[file].1) || add(globs[file], globs[inside])
+            }));
+    for globs in pairs.values_mut() {
+        globs.sort_unstable();
+        globs.dedup();
     }
-    (sorted(pairs), Completeness::All)
+    (pairs, if is_all { Completeness::All } else { Completeness::Bounded })
 }
 
-fn sorted(pairs: HashSet<(usize, usize)>) -> Vec<(usize, usize)> {
-    let mut pairs: Vec<(usize, usize)> = pairs.into_iter().collect();
-    pairs.sort_unstable();
+/// How many pairs there are of which one text begins with the other.
+fn alike(sorted: &[(String, usize)]) -> u64 {
+    let (mut open, mut pairs): (Vec<&str>, u64) = (Vec::new(), 0);
+    for (text, _) in sorted {
+        // Whatever begins with the last begins with all before it.
+        while open.pop_if(|front| !text.starts_with(*front)).is_some() {}
+        pairs += open.len() as u64;
+        open.push(text);
+    }
     pairs
+}
+
+/// Gives these pairs until `go_on` has enough; whether it had not.
+fn each_alike(sorted: &[(String, usize)], mut go_on: impl FnMut(usize, usize) -> bool) -> bool {
+    // Sorted, everything that begins with a text stands right behind it.
+    sorted.iter().enumerate().all(|(at, (text, one))| {
+        let behind = sorted[at + 1..].iter().take_while(|(other, _)| other.starts_with(text.as_str()));
+        behind.into_iter().all(|(_, other)| go_on(*one, *other))
+    })
+}
+
+/// Gives each text with all that lies in a folder of that name.
+fn each_in_folder(sorted: &[(String, usize)], mut go_on: impl FnMut(usize, usize) -> bool) -> bool {
+    sorted.iter().all(|(text, file)| {
+        let folder = format!("{text}/");
+        let from = sorted.partition_point(|(other, _)| *other < folder);
+        let inside = sorted[from..].iter().take_while(|(other, _)| other.starts_with(&folder));
+        inside.into_iter().all(|(_, other)| go_on(*file, *other))
+    })
 }
 
 /// Which tasks wait for which, as a whole: for each that was asked about, a bit a task that it waits for.

@@ -183,10 +183,47 @@ impl Scope {
         })
     }
 
-    /// The bytes that every path of a glob begins with, in small letters, for each glob: globs of which neither beginning is
-    /// the other's never meet.
+    /// Where two of their globs meet.
+    pub fn meets_at(&self, glob: usize, other: &Scope, its: usize, sense: Sense) -> Option<Meeting> {
+        let (one, two) = (&self.globs[glob], &other.globs[its]);
+        let path = one.meets(two, sense, &mut 0)?;
+        Some(Meeting { one: one.pattern.clone(), other: two.pattern.clone(), path })
+    }
+
+    /// Whether two of their globs may meet in the sense of [`Sense::Alike`], as far as that is told at a glance.
+    pub fn may_meet(&self, glob: usize, other: &Scope, its: usize) -> bool {
+        let (one, two) = (&self.globs[glob], &other.globs[its]);
+        one.literals.agree(&two.literals) || one.file_above(two).is_some() || two.file_above(one).is_some()
+    }
+
+    /// How many globs it has.
+    pub fn len(&self) -> usize {
+        self.globs.len()
+    }
+
+    /// Whether a glob names a single file.
+    pub fn is_file(&self, glob: usize) -> bool {
+        is_literal(&self.globs[glob].pattern)
+    }
+
+    /// The bytes that every path of a glob begins with, in small letters: globs of which neither beginning is the other's never meet.
+    pub fn beginning(&self, glob: usize) -> String {
+        self.globs[glob].literals.beginning.trim_end_matches('/').to_owned()
+    }
+
+    /// The same of what its paths end with, from the end on; a file in the place of a folder ends otherwise.
+    pub fn ending_backwards(&self, glob: usize) -> String {
+        self.globs[glob].literals.ending.chars().rev().collect()
+    }
+
+    /// The same of what the last components of its paths begin with.
+    pub fn name(&self, glob: usize) -> String {
+        self.globs[glob].literals.name.clone()
+    }
+
+    /// [`Scope::beginning`] of each glob.
     pub fn beginnings(&self) -> impl Iterator<Item = String> {
-        self.globs.iter().map(|glob| glob.literals.beginning.trim_end_matches('/').to_owned())
+        (0..self.len()).map(|glob| self.beginning(glob))
     }
 }
 

@@ -181,7 +181,7 @@ mod tests {
         let [private, from, to] = ["private", "from", "to"].map(|name| folder.path().join(name));
         fs::create_dir(&private).and_then(|()| fs::create_dir(&to)).expect("folders");
         fs::write(private.join("key"), "secret").expect("a file");
-        fs::set_permissions(private.join("key"), fs::Permissions::from_mode(0)).expect("ours");
+        fs::set_permissions(private.join("key"), fs::Permissions::from_mode(0o0)).expect("ours");
         std::os::unix::fs::symlink(&private, &from).expect("a link");
         assert!(!holds_something(&from));
         assert_eq!(copy(&from, &to).expect_err("a link").kind(), io::ErrorKind::NotADirectory);
