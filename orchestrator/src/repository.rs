@@ -60,7 +60,7 @@ pub enum RepositoryError {
     /// Neither the folder nor one above it is a repository.
     #[error("find a git repository at {}", .0.display())]
     NotFound(PathBuf),
-    /// The repository belongs to somebody else, so its configuration is not trusted.
+    /// The repository belongs to somebody else, so its configuration is not trusted: its working folder.
     #[error("trust the repository at {}: it is owned by another user", .0.display())]
     NotOwned(PathBuf),
     /// A git directory by itself: which folder its files belong in, nobody can know.
@@ -296,12 +296,15 @@ impl Repository {
     pub fn discover(start: &Path) -> Result<Self, RepositoryError> {
         let none: [&Path; 0] = [];
         let found = git2::Repository::discover_path(start, none).map_err(|error| match error.code() {
-            ErrorCode::Owner => RepositoryError::NotOwned(start.to_owned()),
+            ErrorCode::Owner => RepositoryError::NotOwned(trusted_as(start)),
             _ => RepositoryError::NotFound(start.to_owned()),
         })?;
         let opened = git2::Repository::open_ext(start, RepositoryOpenFlags::empty(), none);
         let opened = opened.and_then(|git| shared_settings::count_in(&git).map(|()| git));
-        Repository::checked(opened.map_err(|error| why_not_opened(&found, error))?)
+        Repository::checked(opened.map_err(|error| match error.code() {
+            ErrorCode::Owner => RepositoryError::NotOwned(trusted_as(start)),
+            _ => why_not_opened(&found, error),
+        })?)
     }
 
     /// Opens exactly the repository at `path`: a checkout, a linked worktree, a bare repository or a `.git` folder.
@@ -579,10 +582,23 @@ fn canonical(path: &Path) -> Result<PathBuf, RepositoryError> {
     path.canonicalize().map_err(|source| RepositoryError::Io { path: path.to_owned(), source })
 }
 
+/// What `safe.directory` has to name so that the repository around a folder is trusted: its working folder, and for a bare one
+/// itself. Its git directory would be compared with nothing.
+///
+/// Source: git-config(1), `safe.directory`; `validate_ownership` of libgit2 1.9.
+fn trusted_as(start: &Path) -> PathBuf {
+    let start = start.canonicalize().unwrap_or_else(|_| start.to_owned());
+    let is_bare = |folder: &Path| folder.join("HEAD").is_file() && folder.join("objects").is_dir();
+    let above = start.ancestors().find(|folder| folder.join(".git").exists() || is_bare(folder));
+    let found = above.unwrap_or(&start);
+    let checkout = found.parent().filter(|_| found.ends_with(".git"));
+    checkout.unwrap_or(found).to_owned()
+}
+
 fn why_not_opened(path: &Path, error: git2::Error) -> RepositoryError {
     match error.code() {
         ErrorCode::NotFound => return RepositoryError::NotFound(path.to_owned()),
-        ErrorCode::Owner => return RepositoryError::NotOwned(path.to_owned()),
+        ErrorCode::Owner => return RepositoryError::NotOwned(trusted_as(path)),
         _ => {}
     }
     // libgit2 refuses formats that it does not know with a text only, so the configuration itself is asked.

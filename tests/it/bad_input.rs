@@ -429,3 +429,26 @@ fn what_is_no_plan_and_where_a_learned_policy_goes_is_said() {
         &["paste it into a plan", "sandbox = \"learned\"", "swarm exec --plan PLAN --policy learned -- CMD"],
     );
 }
+
+/// Only root can have a repository of somebody else's.
+#[test]
+fn a_repository_of_another_user_is_trusted_after_what_the_hint_says_was_typed() {
+    for below in ["", "dir", ".git/refs"] {
+        let repository = Repository::with(&FILES);
+        let chown = |path: &Path| std::process::Command::new("chown").args(["-R", "65534"]).arg(path).status();
+        if !rustix::process::getuid().is_root() || !chown(&repository.path()).is_ok_and(|status| status.success()) {
+            swarm_protocol::skipped::say("no repository of another user can be made here");
+            return;
+        }
+        let list = || Swarm::new(&repository, &["list"]).current_dir(&repository.path().join(below));
+        let told = list().exits(3);
+        let hint = told.err.lines().find_map(|line| line.strip_prefix("hint: ")).expect("a hint");
+        assert_eq!(hint, format!("git config --global --add safe.directory {}", repository.path().display()));
+        let typed = std::process::Command::new("sh").args(["-c", hint]).env("HOME", repository.home()).status();
+        if !typed.is_ok_and(|status| status.success()) {
+            swarm_protocol::skipped::say("no git on PATH");
+            return;
+        }
+        list().exits(0);
+    }
+}
