@@ -9,7 +9,9 @@ use swarm_protocol::{EnforcementReport, Probe, Tier};
 
 use crate::base::git_dir::ObjectsAt;
 use crate::policy::limits::Capacity;
-use crate::policy::{Offer, Word};
+use crate::policy::paths::{KERNEL, MACHINE, settled};
+use crate::policy::{Offer, SYSTEM, Word};
+use crate::report::sanitize::shell_word;
 use crate::worker_process::{WorkerError, WorkerProgram};
 use crate::worktree::Backend;
 
@@ -30,6 +32,22 @@ pub enum MachineError {
         /// Why.
         reason: String,
     },
+    /// Below it lies what is the system's, and no task writes there.
+    #[error("keep the state of runs in {}: it lies below {below}, which tasks see read-only", state.display())]
+    StateOfSystem {
+        /// The state folder.
+        state: PathBuf,
+        /// The system's folder.
+        below: &'static str,
+    },
+    /// It lies where nothing is mounted for a task.
+    #[error("show tasks the repository at {}: it lies below {below}, which is the kernel's", place.display())]
+    PlaceOfKernel {
+        /// Where workers would see their worktree.
+        place: PathBuf,
+        /// The kernel's folder.
+        below: &'static str,
+    },
     /// `require` names something that is not enforced here.
     #[error("sandbox.{policy} requires `{missing}`, which is not enforced on this machine (enforced: {})", enforced.join(", "))]
     Missing {
@@ -40,6 +58,37 @@ pub enum MachineError {
         /// What is.
         enforced: Vec<String>,
     },
+}
+
+impl MachineError {
+    /// What to type or change next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            MachineError::StateOfSystem { below, .. } => Some(format!(
+                "name a folder outside of {below}, here and for what follows: swarm --state-dir ~/.local/state/swarm/NAME …"
+            )),
+            MachineError::PlaceOfKernel { place, .. } => {
+                Some(format!("work in a clone elsewhere: git clone {} ~/NAME", shell_word(&place.to_string_lossy())))
+            }
+            MachineError::Probe(_) | MachineError::NoCage { .. } | MachineError::Missing { .. } => None,
+        }
+    }
+}
+
+/// Whether workers can have their worktrees at `place`, and what is theirs below `state`. Nothing has to be there yet.
+///
+/// # Errors
+/// [`MachineError::PlaceOfKernel`] and [`MachineError::StateOfSystem`].
+pub fn has_room(place: &Path, state: &Path) -> Result<(), MachineError> {
+    let above = |path: &Path, folders: &[&[&'static str]]| {
+        folders.iter().copied().flatten().copied().find(|folder| path.starts_with(folder))
+    };
+    let (place, state) = (settled(place), settled(state));
+    match (above(&place, &[KERNEL]), above(&state, &[KERNEL, SYSTEM, MACHINE])) {
+        (Some(below), _) => Err(MachineError::PlaceOfKernel { place, below }),
+        (None, Some(below)) => Err(MachineError::StateOfSystem { state, below }),
+        (None, None) => Ok(()),
+    }
 }
 
 /// What this machine can do.
@@ -162,6 +211,27 @@ const NETWORK_OPEN: &str = "network: the host's network is open to the job";
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn below_what_is_the_systems_no_state_is_kept_and_below_the_kernels_no_worktree() {
+        let has_room = |place: &str, state: &str| {
+            super::has_room(std::path::Path::new(place), std::path::Path::new(state)).map_err(|error| {
+                let hint = error.hint().expect("what to do is known");
+                format!("{error}; {hint}")
+            })
+        };
+        for place in ["/usr/src/nobodys", "/usr/local/nobodys", "/etc/nobodys"] {
+            let told = has_room(place, &format!("{place}/.git/swarm")).expect_err("no task writes there");
+            assert!(told.contains(&format!("in {place}/.git/swarm: it lies below /")), "{told}");
+            assert!(told.contains("swarm --state-dir ~/.local/state/swarm/NAME"), "{told}");
+            assert_eq!(has_room(place, "/var/lib/nobodys"), Ok(()));
+        }
+        for state in ["/dev/shm/nobodys/.git/swarm", "/var/lib/nobodys"] {
+            let told = has_room("/dev/shm/nobodys", state).expect_err("nothing is mounted there");
+            assert!(told.contains("below /dev") && told.contains("git clone /dev/shm/nobodys ~/NAME"), "{told}");
+        }
+        assert_eq!(has_room("/srv/nobodys", "/srv/nobodys/.git/swarm"), Ok(()));
+    }
+
     use super::*;
 
     fn machine(tier: Tier, enforced: &[&str]) -> Machine {

@@ -55,7 +55,7 @@ use crate::fork_server::ForkServer;
 use crate::ids::{RunId, branch_of};
 use crate::journal::{JournalReader, NewTarget, RunLock, RunWriter};
 use crate::lent::Lent;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::merge::FileRules;
 use crate::model::broker::Broker;
 use crate::model::broker::accounts::Accounts;
@@ -108,6 +108,7 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let plan = Arc::clone(loaded.graph.plan());
     let base = repository.resolve(&plan.base)?;
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
+    machine::has_room(repository.place(), &state_root)?;
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
     let damaged = repository.look_after_power_cut(state.root())?;
     if damaged > 0 {

@@ -452,3 +452,30 @@ fn a_repository_of_another_user_is_trusted_after_what_the_hint_says_was_typed() 
         list().exits(0);
     }
 }
+
+#[test]
+fn below_usr_it_is_said_before_anything_runs_what_else_can_be_done() {
+    let repository = Repository::with(&FILES);
+    let plan = repository.beside("it.toml").display().to_string();
+    let below_usr = "mount -t tmpfs none /usr/src && cp -r . /usr/src/app && cd /usr/src/app && \"$@\"; code=$?; \
+                     if test -e .git/swarm/journal.sqlite; then echo 'it began' >&2; fi; exit $code";
+    let through = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", below_usr, "sh"];
+    let mut made = std::process::Command::new(through[0]);
+    made.args(&through[1..]).arg("true").current_dir(repository.path()).stderr(std::process::Stdio::null());
+    if !made.status().is_ok_and(|status| status.success()) {
+        swarm_protocol::skipped::say("no repository below /usr can be made here");
+        return;
+    }
+    let told =
+        ["/usr/src/app/.git/swarm: it lies below /usr, which tasks see read-only", "hint: name a folder outside"];
+    let run = Swarm::run(&repository, "it", EDIT).through(&through).exits(3);
+    says(&run, &told);
+    assert!(run.out.is_empty() && !run.err.contains("it began"), "{run}");
+    says(&Swarm::new(&repository, &["exec", "--", "true"]).through(&through).exits(3), &told);
+    says(&Swarm::new(&repository, &["check", &plan]).through(&through).exits(0), &told);
+    let doctor = Swarm::new(&repository, &["doctor"]).through(&through).exits(3);
+    assert!(doctor.out.contains("[x] place: no task can run here") && !doctor.out.contains("[x] cage"), "{doctor}");
+    let elsewhere = repository.beside("state").display().to_string();
+    let run = Swarm::run(&repository, "it", EDIT).args(&["--state-dir", &elsewhere]).through(&through).exits(0);
+    assert_eq!(run.fate("a"), "landed");
+}

@@ -300,7 +300,7 @@ fn is_closed(folder: &Path) -> bool {
 }
 
 /// An absolute path, canonical as far as it is there.
-fn settled(path: &Path) -> PathBuf {
+pub(crate) fn settled(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
     match there {
         Some((there, canonical)) => canonical.join(path.strip_prefix(there).unwrap_or(path)).components().collect(),

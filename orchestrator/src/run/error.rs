@@ -194,6 +194,7 @@ impl RunError {
                 let list = "`swarm list` shows what runs, `swarm cancel RUN` ends it";
                 Some(remedy(self).unwrap_or(list).to_owned())
             }
+            RunError::Machine(error) if error.hint().is_some() => error.hint(),
             RunError::Machine(_) => {
                 let doctor = "`swarm doctor` shows what this machine can enforce, and why not more";
                 Some(remedy(self).unwrap_or(doctor).to_owned())

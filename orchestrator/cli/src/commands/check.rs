@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use swarm_orchestrator::machine::has_room;
 use swarm_orchestrator::policy::{Word, word};
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
@@ -116,6 +117,9 @@ fn obstacles_here(
 ) -> Result<(Vec<Diagnostic>, Vec<String>), Failure> {
     let settings = Settings { allowed: args.allow.allow.clone(), host_network: args.network(), ..plain_settings(it)? };
     let state = it.state_of(repository);
+    if let Err(error) = has_room(repository.place(), &state) {
+        return Ok((Vec::new(), vec![warning(&error.to_string(), error.hint().as_deref())]));
+    }
     let machine = match Probing::begin(Question::Strongest, &state).and_then(Probing::machine) {
         Ok(machine) => machine,
         Err(Failure::Told { message, .. }) => return Ok((Vec::new(), vec![warning(&message, Some("swarm doctor"))])),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::hollow;
 use swarm_orchestrator::journal::read::count_runs;
-use swarm_orchestrator::machine::{EGRESS_OPEN, Machine};
+use swarm_orchestrator::machine::{EGRESS_OPEN, Machine, has_room};
 use swarm_orchestrator::policy::{self, Looked, Places, View, Word};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
@@ -47,13 +47,23 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
     match it.repository() {
         Ok(repository) => {
             let folder = it.state_of(&repository);
-            let probing = Probing::begin(Question::Each, &folder)?;
+            let no_room = has_room(repository.place(), &folder).err();
+            // What the machine can do holds anywhere.
+            let scratch = no_room.is_some().then(Scratch::temporary).transpose()?;
+            let probing = Probing::begin(Question::Each, scratch.as_ref().map_or(&folder, Scratch::path))?;
             findings.extend(of_repository(&repository)?);
             findings.push(of_journal(&folder));
             findings.extend(of_unsettled(&unsettled::waiting(&folder)));
             let probe = probing.probe()?;
             findings.extend(of_cage(&probe));
-            findings.extend(of_default_policy(&repository, &folder, probe)?);
+            match no_room {
+                None => findings.extend(of_default_policy(&repository, &folder, probe)?),
+                Some(error) => findings.push(Finding {
+                    grade: Grade::Bad,
+                    text: format!("place: no task can run here: failed to {}", sanitize::name(&error.to_string())),
+                    hint: error.hint(),
+                }),
+            }
             findings.extend(of_path(&host()?.env.get("PATH").cloned().unwrap_or_default()));
         }
         Err(Failure::Told { message, hint, .. }) => {
