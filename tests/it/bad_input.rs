@@ -479,3 +479,16 @@ fn below_usr_it_is_said_before_anything_runs_what_else_can_be_done() {
     let run = Swarm::run(&repository, "it", EDIT).args(&["--state-dir", &elsewhere]).through(&through).exits(0);
     assert_eq!(run.fate("a"), "landed");
 }
+
+#[test]
+fn whoever_has_no_home_has_a_private_one_in_the_cage() {
+    let plan = "[tasks.a]\nrun = 'echo x > ~/x && cat ~/x && echo $HOME >> a.txt'\n";
+    for through in [&["env", "HOME=/"][..], &["env", "HOME=/dev/null"], &["env", "-u", "HOME"]] {
+        let repository = Repository::with(&FILES);
+        let run = Swarm::run(&repository, "it", plan).through(through).exits(0);
+        assert_eq!(run.fate("a"), "landed", "{through:?}");
+    }
+    let repository = Repository::with(&FILES);
+    let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", "echo x > ~/x && cat ~/x"]);
+    assert_eq!(ended.through(&["env", "HOME=/"]).exits(0).out, "x\n");
+}

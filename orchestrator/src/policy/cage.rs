@@ -5,9 +5,21 @@ use std::path::{Path, PathBuf};
 
 use swarm_protocol::{Cow, Grant, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec};
 
+use super::SYSTEM;
 use super::copies::Copies;
+use super::paths::{KERNEL, MACHINE};
 use super::remedy::Origin;
 use crate::egress::Allowlist;
+
+/// Where a task has its private home whose caller has none of their own: `/` (a user without a name), or a folder of the system
+/// (`/bin`, `/usr/sbin`, `/dev/null`).
+const HOME_OF_NOBODY: &str = "/run/swarm/home";
+
+/// Where tasks have their private home: where the caller's is, so that what was written for that fits.
+pub(super) fn private_home(of_caller: &Path) -> &Path {
+    let taken = [KERNEL, SYSTEM, MACHINE].into_iter().flatten().any(|folder| of_caller.starts_with(folder));
+    if taken || of_caller.parent().is_none() { Path::new(HOME_OF_NOBODY) } else { of_caller }
+}
 
 /// A policy resolved on this host; the same for every attempt that uses it.
 #[derive(Debug, Clone)]
@@ -172,4 +184,20 @@ impl Cage {
 /// worktree they cannot, and the cage has another one.
 fn private_tmp(worktree: &Path) -> &'static Path {
     Path::new(if worktree.starts_with("/tmp") { "/run/swarm/tmp" } else { "/tmp" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_no_cage_can_have_is_replaced() {
+        let home = |path: &'static str| private_home(Path::new(path)).to_str().expect("text");
+        for nobodys in ["/", "/bin", "/usr/sbin", "/dev/null", "/etc"] {
+            assert_eq!(home(nobodys), HOME_OF_NOBODY, "{nobodys}");
+        }
+        for own in ["/root", "/home/u", "/nonexistent", "/var/lib/x"] {
+            assert_eq!(home(own), own);
+        }
+    }
 }

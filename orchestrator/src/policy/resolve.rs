@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
 use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
+use super::cage::private_home;
 use super::limits;
 use super::named::{Named, named};
 use super::paths::states_to_hide;
@@ -187,7 +188,7 @@ pub fn resolve(name: &str, policy: &SandboxPolicy, view: View<'_>, offer: Offer)
         hide,
         origin: Origin::of(name, policy, host, places).hiding(hidden),
         warnings,
-        home: host.home.clone(),
+        home: private_home(&host.home).to_owned(),
         network: match &policy.network {
             // Where hosts are listed, a job gets its network with its door to the proxy; without a door it has none.
             Network::None | Network::Hosts(_) => NetworkSpec::None,

@@ -331,13 +331,14 @@ fn plain(path: &Path) -> PathBuf {
 /// This program again, even after it was replaced on disk. Source: proc(5), `/proc/self/exe`.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// The caller's home, `PATH` and environment, which decide what workers are shown. Links in home and `PATH` are followed here,
+/// The caller's home (`$HOME`, or what the machine's list of users says where that is not set), `PATH` and environment, which decide what
+/// workers are shown. Links in home and `PATH` are followed here,
 /// once: no cage shows a folder by way of a link. What a task may have led elsewhere is left as it is called, and not shown.
 ///
 /// # Errors
-/// `$HOME` names no absolute folder.
+/// Neither names an absolute folder.
 pub fn host() -> Result<Host, Failure> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = std::env::home_dir().filter(|home| home.is_absolute());
     let home =
         home.ok_or_else(|| Failure::environment("find the home folder", "set HOME to an absolute path".to_owned()))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
