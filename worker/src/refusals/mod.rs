@@ -125,6 +125,7 @@ impl Judge<'_> {
                 act: RefusedAct::Unset { name: name.clone() },
                 rule: "a cage has the variables that its policy names, and no others".to_owned(),
             }),
+            Suspicion::CrossDevice(names) => names.iter().find_map(|name| self.not_renamed(name)),
             Suspicion::Call(call) => Some(self.call_refused(call)),
             Suspicion::Limit(limit) => self.limit_reached(*limit),
         }
@@ -226,6 +227,21 @@ impl Judge<'_> {
         own.then(|| SeenRefusal {
             act: RefusedAct::Write { path: path.to_owned() },
             rule: format!("{rule}, and the host's {} is not seen", around.display()),
+        })
+    }
+
+    /// A folder of a lower layer, which its overlay renames for nobody. Source: overlayfs.rst of the kernel, "redirect_dir".
+    fn not_renamed(&self, name: &str) -> Option<SeenRefusal> {
+        let draft = self.policy.get();
+        let Worktree::Overlay { at, state, lowers, .. } = &draft.worktree else { return None };
+        // git names from the root of the worktree on, wherever it stands.
+        let from = [self.cwd, at].into_iter().chain(self.went_to.iter().map(PathBuf::as_path));
+        let mut own = from.filter_map(|from| plain(&from.join(name))?.strip_prefix(at).ok().map(Path::to_owned));
+        let is_of_base = |own: &Path| lowers.iter().any(|lower| state.join(lower).join(own).is_dir());
+        let own = own.find(|own| !own.as_os_str().is_empty() && is_of_base(own))?;
+        Some(SeenRefusal {
+            act: RefusedAct::Never { what: format!("renaming the folder {}", own.display()) },
+            rule: "a folder of the base cannot be renamed in place, but copied: mv OLD NEW && git add -A".to_owned(),
         })
     }
 
@@ -528,6 +544,42 @@ mod tests {
         check("cd api; echo > y/z", "sh: 1: cannot create y/z: Directory nonexistent", &[]);
         check("cat target/none", "cat: target/none: No such file or directory", &[]);
         check("cd ../..; cat /etc", "cat: .venv/bin/python: No such file or directory", &[]);
+    }
+
+    #[test]
+    fn a_folder_of_the_base_that_could_not_be_renamed_is_told_with_what_can_be_typed() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder that no private one covers");
+        let root = dir.path().canonicalize().expect("it exists");
+        for folder in ["at/new", "state/base/web/old", "state/upper/new"] {
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        std::fs::write(root.join("state/base/file"), "").expect("a file");
+        let at = root.join("at");
+        let [upper, work] = ["upper", "work"].map(str::to_owned);
+        let lowers = vec!["base".to_owned()];
+        let overlay = Worktree::Overlay { at: at.clone(), state: root.join("state"), lowers, upper, work };
+        let told = |worktree: Worktree, cwd: &Path, text: &str| {
+            let mut tail = Tail::default();
+            tail.take(text.as_bytes());
+            let seen = tail.refusals(&policy(&root, worktree), (cwd, &[]), "");
+            seen.into_iter().map(|seen| format!("{:?}: {}", seen.act, seen.rule)).collect::<Vec<_>>()
+        };
+        let (git, web) = ("fatal: renaming 'web/old' failed: Invalid cross-device link", at.join("web"));
+        let python = "OSError: [Errno 18] Invalid cross-device link: 'old' -> 'x'";
+        for (cwd, text) in [(&at, git), (&web, git), (&web, python), (&web, "rename old x: invalid cross-device link")]
+        {
+            let expected = "Never { what: \"renaming the folder web/old\" }: a folder of the base cannot be renamed in place, but \
+                            copied: mv OLD NEW && git add -A";
+            assert_eq!(told(overlay.clone(), cwd, text), [expected], "{text}");
+        }
+        // What is no folder of the base was not renamed for another reason, and a copy renames them all.
+        for text in
+            ["renaming 'new' failed: Invalid cross-device link", "rename file /tmp/x: invalid cross-device link"]
+        {
+            assert_eq!(told(overlay.clone(), &at, text), [""; 0], "{text}");
+        }
+        let copy = Worktree::Directory { at: at.clone(), path: at.clone() };
+        assert_eq!(told(copy, &at, git), [""; 0]);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Suspicion {
     },
     /// Nobody answered at this machine itself: a name of it, and the port.
     Loopback(String),
+    /// A rename found two file systems; the names beside it, as printed.
+    CrossDevice(Vec<String>),
     /// A call that needs privileges.
     Call(&'static str),
     /// More than a limit gives.
@@ -99,6 +101,9 @@ const LIMITS: &[(&str, Limit)] = &[
     ("too many open files", Limit::OpenFiles),
     ("emfile", Limit::OpenFiles),
 ];
+
+/// What is said of `EXDEV`. Source: strerror(3); errors.html of nodejs.org.
+const CROSS_DEVICE: [&str; 2] = ["cross-device link", "exdev"];
 
 const WRITING: &[&str] = &[
     "create",
@@ -182,6 +187,9 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         found.extend(variable(line).map(|name| Suspicion::Variable(name.to_owned())));
         let limit = LIMITS.iter().find(|(words, _)| lower.contains(words));
         found.extend(limit.map(|(_, limit)| Suspicion::Limit(*limit)));
+        if CROSS_DEVICE.iter().any(|words| lower.contains(words)) {
+            found.push(Suspicion::CrossDevice(operands(line)));
+        }
         let Some(&(_, reason)) = REASONS.iter().find(|(words, _)| lower.contains(words)) else { continue };
         let call = CALLS.iter().find(|(word, _)| reason == Reason::Denied && has_word(&lower, word));
         found.extend(call.map(|(_, call)| Suspicion::Call(call)));
@@ -273,6 +281,14 @@ fn quoted(line: &str) -> impl Iterator<Item = &str> {
     parts.into_iter().filter(is_name)
 }
 
+/// The names of a line that fails at two paths: what is quoted in it, else its words before a colon (`rename a b: invalid …`).
+fn operands(line: &str) -> Vec<String> {
+    let quoted: Vec<&str> = quoted(line).collect();
+    let bare = || line.split(": ").flat_map(str::split_whitespace).map(trimmed).filter(|word| !word.is_empty());
+    let names = if quoted.is_empty() { bare().collect() } else { quoted };
+    names.into_iter().map(str::to_owned).collect()
+}
+
 /// What shells (`set -u`, `${NAME:?}`) and Python (`os.environ[NAME]`) say of a variable that is not set.
 fn variable(line: &str) -> Option<&str> {
     let of_a_shell = [": parameter not set", ": parameter null or not set", ": unbound variable"];
@@ -355,6 +371,7 @@ mod tests {
             Suspicion::Host { host, .. } => format!("host {}", host.as_deref().unwrap_or("?")),
             Suspicion::Loopback(host) => format!("loopback {host}"),
             Suspicion::Variable(name) => format!("variable {name}"),
+            Suspicion::CrossDevice(names) => format!("across devices {}", names.join("|")),
             Suspicion::Call(call) => format!("call {call}"),
             Suspicion::Limit(limit) => format!("limit {limit}"),
         };
@@ -439,6 +456,10 @@ mod tests {
             ("bash: line 1: jq: command not found", "program jq"),
             ("env: 'python9': No such file or directory", "program python9"),
             ("unshare: unshare failed: Operation not permitted", "call a namespace of its own (unshare)"),
+            ("fatal: renaming 'a/b' failed: Invalid cross-device link", "across devices a/b"),
+            ("OSError: [Errno 18] Invalid cross-device link: 'a b' -> 'c'", "across devices a b|c"),
+            ("Error: EXDEV: cross-device link not permitted, rename 'a' -> 'c'", "across devices a|c"),
+            ("rename a c: invalid cross-device link", "across devices rename|a|c|invalid|cross-device|link"),
             ("OSError: [Errno 27] File too large", "limit disk"),
             ("Error: EMFILE: too many open files, open 'x'", "limit open-files"),
             ("mkfifo: cannot create fifo 'f': Permission denied", "call a named pipe in the worktree (mkfifo)"),
