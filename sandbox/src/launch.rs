@@ -88,6 +88,10 @@ pub enum Want {
 const NO_MORE_PROCESSES: &str =
     "a limit of processes and threads is reached, the user's (ulimit -u) or a control group's (pids.max)";
 
+/// What stands at the end of a reason that is a limit of namespaces, which the kernel's own word for it does not tell.
+const NO_MORE_NAMESPACES: &str =
+    "no more namespaces may be made here, a limit in /proc/sys/user (max_user_namespaces …) is reached";
+
 impl Refused {
     /// At a step, for a reason.
     pub fn new(step: &str, reason: impl ToString) -> Self {
@@ -100,6 +104,8 @@ impl Refused {
                 let reason = format!("{error}: {NO_MORE_PROCESSES}");
                 Refused { want: Want::Processes, ..Refused::new(step, reason) }
             }
+            // Source: clone(2), user_namespaces(7).
+            io::Errno::NOSPC | io::Errno::USERS => Refused::new(step, format!("{error}: {NO_MORE_NAMESPACES}")),
             error => Refused::new(step, error),
         }
     }

@@ -492,3 +492,19 @@ fn whoever_has_no_home_has_a_private_one_in_the_cage() {
     let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", "echo x > ~/x && cat ~/x"]);
     assert_eq!(ended.through(&["env", "HOME=/"]).exits(0).out, "x\n");
 }
+
+#[test]
+fn what_was_refused_before_its_worker_had_a_job_is_all_that_is_said() {
+    let repository = Repository::with(&FILES);
+    let Some(sandbox) = Swarm::new(&repository, &["sandbox", "--", "true"]).without_namespaces() else { return };
+    let refused = sandbox.exits(3);
+    says(&refused, &["its .git would be writable, too", "hint: this machine offers the landlock tier only"]);
+    assert!(!refused.err.contains("worker:"), "{refused}");
+    let Some(doctor) = Swarm::new(&repository, &["doctor"]).without_namespaces() else { return };
+    let told = doctor.exits(0);
+    let words = [
+        "no more namespaces may be made here, a limit in /proc/sys/user",
+        "hint: users may make no namespaces here; root lets them: sysctl -w user.max_user_namespaces=",
+    ];
+    words.iter().for_each(|word| assert!(told.out.contains(word), "`{word}` is missing: {told}"));
+}

@@ -19,7 +19,8 @@ use crate::supervise::supervise;
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// Holds the conversation on standard input and output. Gives what is still to be waited for when all is said.
+/// Holds the conversation on standard input and output. Gives what is still to be waited for when all is said; a coordinator that
+/// goes without a word wanted nothing.
 ///
 /// # Errors
 /// The coordinator is gone, or does not speak the protocol.
@@ -38,6 +39,7 @@ pub fn run(standby: &mut Standby) -> io::Result<Option<Remains>> {
             Heard::Nothing => {}
             // The frame that was shown is none that a cage can be told by.
             Heard::Message(ToWorker::Agent { .. }) => standby.forget(),
+            Heard::End if input.pending.is_empty() => return Ok(None),
             Heard::End => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no start frame")),
             Heard::Message(ToWorker::Start(start)) => break start,
             // Cancelled before it began: nothing was started, nothing is to be ended.

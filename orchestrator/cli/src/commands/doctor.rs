@@ -165,7 +165,8 @@ fn of_cage(probe: &Probe) -> Vec<Finding> {
     let mut findings = vec![match probe.tier {
         Some(Tier::Namespaces) => good("cage: namespaces, the strongest tier".to_owned()),
         Some(Tier::Landlock) => {
-            weaker("cage: landlock, without namespaces".to_owned(), "user namespaces are not available here")
+            let set = |name: &str| std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok();
+            weaker("cage: landlock, without namespaces".to_owned(), &for_namespaces(set))
         }
         None => Finding {
             grade: Grade::Bad,
@@ -183,6 +184,23 @@ fn of_cage(probe: &Probe) -> Vec<Finding> {
         findings.push(weaker(format!("network lists: not enforced: {EGRESS_OPEN}"), hint));
     }
     findings
+}
+
+/// What lets users make namespaces, by what the kernel is `set` to. Source: user_namespaces(7); the kernel's
+/// `admin-guide/sysctl/user.rst`; Ubuntu's `apparmor_restrict_unprivileged_userns`.
+fn for_namespaces(set: impl Fn(&str) -> Option<String>) -> String {
+    let is = |name: &str, value: &str| set(name).is_some_and(|set| set.trim() == value);
+    let sysctl = [
+        ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+    ];
+    match sysctl.into_iter().find(|(name, closed, _)| is(name, closed)) {
+        Some((_, _, open)) => format!("users may make no namespaces here; root lets them: sysctl -w {open}"),
+        None => "users may make no namespaces here; a container is given them by docker run --security-opt seccomp=unconfined \
+                 --security-opt apparmor=unconfined"
+            .to_owned(),
+    }
 }
 
 /// What a task sees whose plan says nothing about its sandbox.
@@ -234,6 +252,17 @@ fn of_verdict(name: &str, verdict: &Verdict) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lets_users_make_namespaces_is_named() {
+        let check = |name: &str, value: &str, expected: &str| {
+            let hint = for_namespaces(|asked| (asked == name).then(|| format!("{value}\n")));
+            assert!(hint.ends_with(expected), "{hint}");
+        };
+        check("user/max_user_namespaces", "0", ": sysctl -w user.max_user_namespaces=15000");
+        check("kernel/apparmor_restrict_unprivileged_userns", "1", "_restrict_unprivileged_userns=0");
+        check("user/max_user_namespaces", "12345", "apparmor=unconfined");
+    }
 
     #[test]
     fn what_of_path_is_no_absolute_folder_is_named() {
