@@ -180,6 +180,24 @@ pub const TOOLCHAINS: &[Toolchain] = &[
     },
 ];
 
+/// What tells that a folder is the home of a version keeper, wherever it lies, by the variable that names it: these are all there.
+const MARKS: &[(&str, &[&str])] = &[
+    ("RUSTUP_HOME", &["settings.toml", "toolchains"]),
+    ("NVM_DIR", &["nvm.sh"]),
+    ("PYENV_ROOT", &["libexec/pyenv", "versions"]),
+    ("NODENV_ROOT", &["libexec/nodenv", "versions"]),
+    ("RBENV_ROOT", &["libexec/rbenv", "versions"]),
+    ("GOENV_ROOT", &["libexec/goenv", "versions"]),
+    ("JENV_ROOT", &["libexec/jenv", "versions"]),
+];
+
+/// Whether a folder that a variable names is what the variable is for: then what lies deep in it came with the software, as at its own
+/// place, and need not be looked through, which takes as long as all that a run does before its first task.
+fn is_marked(variable: &str, root: &Path) -> bool {
+    let marks = MARKS.iter().find(|(of, _)| *of == variable);
+    marks.is_some_and(|(_, marks)| marks.iter().all(|mark| root.join(mark).exists()))
+}
+
 /// What one toolchain shows on this host: existing paths only, and the variables to let through.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -213,9 +231,10 @@ impl Toolchain {
             }
             for (child, show) in *children {
                 let path = if child.is_empty() { root.clone() } else { root.join(child) };
+                let is_own = root == host.home.join(default) || is_marked(variable, &root);
                 let look = match show {
                     // A whole home that somebody moved may be any folder.
-                    _ if child.is_empty() && root != host.home.join(default) => Look::Home,
+                    _ if child.is_empty() && !is_own => Look::Home,
                     Show::Cow => Look::Cache,
                     Show::Read => Look::Installations,
                 };
@@ -266,6 +285,20 @@ mod tests {
         let expected =
             [(below(".cargo/bin"), Show::Read), (below(".cargo/registry"), Show::Cow), (below(".rustup"), Show::Read)];
         assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn a_home_elsewhere_is_looked_through_unless_it_is_marked_as_one() {
+        let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut host = host(home.path());
+        let moved = elsewhere.path().join("rust");
+        host.env.insert("RUSTUP_HOME".into(), moved.to_str().unwrap().into());
+        std::fs::create_dir_all(moved.join("toolchains")).unwrap();
+        let rust = TOOLCHAINS.iter().find(|tool| tool.name == "rust").unwrap();
+        let look = |host: &Host| rust.shown(host).paths.into_iter().map(|home| home.look).collect::<Vec<_>>();
+        assert_eq!(look(&host), [Look::Home], "it may be anything");
+        std::fs::write(moved.join("settings.toml"), "").unwrap();
+        assert_eq!(look(&host), [Look::Installations]);
     }
 
     #[test]
