@@ -33,7 +33,6 @@ use rustix::fs::FlockOperation;
 use swarm_plans::{Fan, Plan, SourceFile, TaskGraph, ToolServer};
 use swarm_protocol::EnforcementReport;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use crate::base::eviction::evict_unused;
 use crate::base::{BaseError, BaseSettings, Bases, Prepared};
@@ -240,7 +239,8 @@ impl Stage<'_> {
     async fn go(&mut self, graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
         let (permit, permitted) = watch::channel(Permit::Run);
         let mut stopping = Stopping {
-            deadline: self.settings.deadline.or(self.plan.deadline).map(|wait| Instant::now() + wait),
+            longest: self.settings.deadline.or(self.plan.deadline),
+            deadline: None,
             interrupts: signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?,
             permit,
         };
@@ -269,7 +269,7 @@ impl Stage<'_> {
             say(reports, &format!("no result is reused or recorded: {error}"));
         }
         let executor = Arc::new(executor);
-        let Stopping { interrupts, deadline, permit } = stopping;
+        let Stopping { interrupts, deadline, permit, longest: _ } = stopping;
         let dispatcher = Dispatcher {
             core,
             journal: self.journal,
@@ -316,6 +316,7 @@ impl Stage<'_> {
         let before = self.past.iter().flat_map(|past| past.history.instances());
         let handed_over = HandedOver::of(before.map(|(id, past)| (id, &past.outputs)));
         let core = self.core(graph, &machine, jobs, odd, reports).await?;
+        stopping.begin();
         self.write_enforcement(&machine)?;
         say(reports, "preparing the base");
         let signing = self.signing()?;

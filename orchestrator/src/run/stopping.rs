@@ -1,6 +1,8 @@
 //! Ends what happens before the dispatcher listens (looking at the machine, preparing the base, setup) and when it listens no more:
 //! worktrees are removed.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -13,13 +15,20 @@ use crate::worker_process::Permit;
 pub(super) struct Stopping {
     /// Signals of a person by their numbers, one message each.
     pub(super) interrupts: mpsc::Receiver<u8>,
-    /// When the run has to end.
+    /// How long the run may take, from when it is said to have begun.
+    pub(super) longest: Option<Duration>,
+    /// When it has to end; `None` before it has begun, too.
     pub(super) deadline: Option<Instant>,
     /// Tells running work to end.
     pub(super) permit: watch::Sender<Permit>,
 }
 
 impl Stopping {
+    /// The run begins: what was looked at before, on behalf of its policies, is none of its time.
+    pub(super) fn begin(&mut self) {
+        self.deadline = self.longest.map(|longest| Instant::now() + longest);
+    }
+
     /// Waits for `work`, and cancels it when a person or the deadline asks for that. It is waited for in any case; the last
     /// cause is returned beside what came of it.
     pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> (T, Option<StopCause>) {
@@ -66,6 +75,18 @@ pub(super) async fn unless_signalled<T>(work: impl Future<Output = T>, interrupt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_counts_from_when_the_run_begins() {
+        let (_sender, interrupts) = mpsc::channel(1);
+        let (permit, mut permitted) = watch::channel(Permit::Run);
+        let mut stopping = Stopping { interrupts, longest: Some(Duration::ZERO), deadline: None, permit };
+        let (_, stopped) = stopping.unless_stopped(tokio::task::yield_now()).await;
+        assert!(stopped.is_none(), "it has not begun");
+        stopping.begin();
+        let ended = stopping.unless_stopped(permitted.changed()).await.1;
+        assert_eq!(ended, Some(StopCause::Deadline));
+    }
 
     #[tokio::test]
     async fn a_signal_ends_the_wait_for_what_need_not_be_done_now() {
