@@ -43,7 +43,7 @@ pub fn write_diff(
     let git = repository.handle()?;
     let (old, new) = (git.find_commit(from)?.tree()?, git.find_commit(to)?.tree()?);
     let mut options = DiffOptions::new();
-    options.show_binary(reader == Reader::Program).id_abbrev(10);
+    options.show_binary(needs_binary(form, reader)).id_abbrev(10);
     let mut diff = git.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?;
     diff.find_similar(None)?;
     match form {
@@ -56,6 +56,11 @@ pub fn write_diff(
             Ok(out.write_all(text.trim_end_matches('\n').as_bytes()).and_then(|()| out.write_all(b"\n")))
         }
     }
+}
+
+/// Whether patches of binary files are made, which are read, packed and compared whole for it.
+fn needs_binary(form: Form, reader: Reader) -> bool {
+    form == Form::Patch && reader == Reader::Program
 }
 
 fn patch(
@@ -148,6 +153,16 @@ mod tests {
     fn a_program_gets_every_byte() {
         let text = check(Form::Patch, Reader::Program);
         assert!(text.contains("+\u{1b}[31mtwo\n") && text.contains("GIT binary patch"), "{text}");
+    }
+
+    #[test]
+    fn a_line_a_file_costs_no_patch_of_what_is_binary() {
+        let text = check(Form::Stat { columns: 80 }, Reader::Program);
+        assert!(text.contains("Bin 0 -> 7 bytes") && text.contains("3 files changed"), "{text}");
+        let person = Reader::Person(Style::Plain);
+        let stat = Form::Stat { columns: 80 };
+        let needed = [(stat, Reader::Program), (stat, person), (Form::Patch, person), (Form::Patch, Reader::Program)];
+        assert_eq!(needed.map(|(form, reader)| needs_binary(form, reader)), [false, false, false, true]);
     }
 
     #[test]
