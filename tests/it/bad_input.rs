@@ -508,3 +508,25 @@ fn what_was_refused_before_its_worker_had_a_job_is_all_that_is_said() {
     ];
     words.iter().for_each(|word| assert!(told.out.contains(word), "`{word}` is missing: {told}"));
 }
+
+#[test]
+fn a_task_that_made_only_what_is_ignored_is_told_so() {
+    let repository = Repository::with(&[("a.txt", "one\n"), (".gitignore", "build/\n*.log\n")]);
+    let plan = "[tasks.folder]\nrun = 'mkdir build && echo x > build/out'\n[tasks.file]\nrun = 'echo x > b.log'\n\
+                [tasks.both]\nrun = 'echo x > b.log && echo y >> a.txt'\n\
+                [tasks.handed]\nrun = 'echo x > b.log'\nartifacts = ['b.log']\n\
+                [tasks.reader]\nrun = 'echo x > b.log'\nwrites = []\n[tasks.nothing]\nrun = 'true'\n";
+    let run = Swarm::run(&repository, "it", plan).exits(0);
+    let ends = run.events_of("attempt-finished");
+    let told = |task: &str| {
+        let end = ends.iter().find(|end| end["instance"] == task).unwrap_or_else(|| panic!("no {task}: {run}"));
+        end["notes"].to_string()
+    };
+    for (task, path) in [("folder", "build/"), ("file", "b.log")] {
+        let note = format!("it changed nothing that git tracks: {path} is ignored (.gitignore)");
+        assert!(told(task).contains(&note), "{task}: {}", told(task));
+    }
+    for task in ["both", "handed", "reader", "nothing"] {
+        assert!(!told(task).contains("is ignored"), "{task}: {}", told(task));
+    }
+}

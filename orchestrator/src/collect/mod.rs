@@ -122,6 +122,8 @@ pub struct Change {
     pub paths: Vec<ChangedPath>,
     /// What a person should know: entries that were left out.
     pub notes: Vec<String>,
+    /// Something that the worker made and that stays out because an ignore rule covers it; a folder with its slash.
+    pub ignored: Option<Vec<u8>>,
 }
 
 impl Change {
@@ -321,7 +323,7 @@ struct Judged {
 fn stored(odb: &Odb<'_>, worktree: &Worktree, found: walk::Found, judged: Judged) -> Result<Change, CollectError> {
     let Judged { tree, differences } = judged;
     store_blobs(odb, worktree, found.contents)?;
-    let mut notes = found.notes;
+    let (mut notes, ignored) = (found.notes, found.ignored);
     notes.extend(gone_submodules(&differences));
     let paths = differences.into_iter().map(|difference| ChangedPath {
         kind: match (difference.old, difference.new) {
@@ -331,7 +333,7 @@ fn stored(odb: &Odb<'_>, worktree: &Worktree, found: walk::Found, judged: Judged
         },
         path: difference.path,
     });
-    Ok(Change { base_tree: worktree.layers().tree, tree, paths: paths.collect(), notes })
+    Ok(Change { base_tree: worktree.layers().tree, tree, paths: paths.collect(), notes, ignored })
 }
 
 /// A submodule that is gone is a change that no file shows.

@@ -91,6 +91,8 @@ pub(super) struct Found {
     pub edits: Edits,
     pub contents: Vec<Content>,
     pub notes: Vec<String>,
+    /// The first path that the worker made and an ignore rule covers; a folder with its slash.
+    pub ignored: Option<Vec<u8>>,
 }
 
 impl Found {
@@ -286,6 +288,7 @@ impl Walk<'_> {
             FileType::RegularFile | FileType::Symlink => {
                 let tracked = base.filter(|entry| !entry.is_tree());
                 if tracked.is_none() && self.is_left_alone(path, place) {
+                    self.ignored(path, Kind::File);
                     return self.replaced(path, base);
                 }
                 let known = self.index.as_ref().and_then(|index| index.get(path));
@@ -319,6 +322,7 @@ impl Walk<'_> {
         let below = base.filter(|entry| entry.is_tree()).map(|entry| entry.id);
         let ignored = place.ignored || self.ignore.excludes(path, Kind::Folder);
         if ignored && below.is_none() {
+            self.ignored(path, Kind::Folder);
             return self.replaced(path, base);
         }
         if below.is_none() && self.hides(path) {
@@ -430,6 +434,15 @@ impl Walk<'_> {
             || self.untracked.iter().any(|layer| {
                 layer.join(std::ffi::OsStr::from_bytes(path)).symlink_metadata().is_ok_and(|known| !known.is_dir())
             })
+    }
+
+    /// Remembers what stays out, unless it came with the layers.
+    fn ignored(&mut self, path: &[u8], kind: Kind) {
+        let came_along = |layer: &PathBuf| layer.join(std::ffi::OsStr::from_bytes(path)).symlink_metadata().is_ok();
+        if self.found.ignored.is_none() && !self.untracked.iter().any(came_along) {
+            let slash: &[u8] = if kind == Kind::Folder { b"/" } else { b"" };
+            self.found.ignored = Some([path, slash].concat());
+        }
     }
 
     /// What stood here is gone, though what stands here now is not taken.

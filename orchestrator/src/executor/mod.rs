@@ -92,7 +92,7 @@ use crate::worktree::Worktree;
 use job::{CagedCommand, Jobs, Ran};
 use places::{Inside, Places, with_private_folders};
 use reuse::Results;
-use take::{RunByPlan, TakeError, Taken};
+use take::{RunByPlan, TakeError, Taken, only_ignored};
 use trees::{Start, Trees};
 use violation::violation;
 
@@ -469,7 +469,11 @@ impl Executor {
         let unchanged = kept.as_ref().is_none_or(|kept| kept.summary.tree == kept.summary.base_tree);
         let commit = kept.as_ref().map(|kept| kept.commit);
         if let Some(kept) = kept {
+            let is_wanted = self.target.is_some() && self.plan.task(job.task).artifacts.is_empty();
+            let may_change = self.writes(job).is_none_or(|writes| !writes.is_empty());
+            let ignored = kept.ignored.filter(|_| unchanged && is_wanted && may_change);
             record.notes.extend(kept.notes);
+            record.notes.extend(ignored.map(|path| only_ignored(&path)));
             record.change = Some(kept.summary);
         }
         match refusal {

@@ -37,6 +37,8 @@ pub(super) struct Kept {
     pub(super) summary: ChangeSummary,
     pub(super) commit: Oid,
     pub(super) notes: Vec<String>,
+    /// As [`Change::ignored`].
+    pub(super) ignored: Option<Vec<u8>>,
 }
 
 /// What collecting brought: a change, a refusal, or both when the change is kept but may not be merged.
@@ -165,8 +167,16 @@ impl Executor {
         notes.extend(told);
         notes.extend(self_running_note(&change.paths, &self.obeyed));
         notes.extend(unseen_note(&change.paths));
-        Ok(Kept { summary, commit, notes })
+        Ok(Kept { summary, commit, notes, ignored: change.ignored })
     }
+}
+
+/// What is said of a task that was to change something and made what git ignores only.
+pub(super) fn only_ignored(path: &[u8]) -> String {
+    format!(
+        "it changed nothing that git tracks: {} is ignored (.gitignore), and so lands nowhere; `artifacts` hand such files on",
+        display_path(path)
+    )
 }
 
 /// What is said of a change where not all is known that git obeys.
