@@ -530,3 +530,23 @@ fn a_task_that_made_only_what_is_ignored_is_told_so() {
         assert!(!told(task).contains("is ignored"), "{task}: {}", told(task));
     }
 }
+
+#[test]
+fn check_names_a_module_that_is_not_there_and_a_base_that_is_no_commit() {
+    let repository = Repository::with(&[("web/guest.wasm", "")]);
+    let check = |name: &str, plan: &str| {
+        let path = repository.beside(name);
+        std::fs::write(&path, format!("version = 1\n{plan}")).expect("space");
+        Swarm::new(&repository, &["check", &path.display().to_string()]).exits(0)
+    };
+    let modules = "[tasks.a]\nwasm = { module = 'web/gest.wasm' }\n[tasks.b]\nwasm = { module = './web/guest.wasm' }\n\
+                   [tasks.c]\nneeds = ['a']\nwasm = { module = 'made.wasm' }\n";
+    let told = check("modules.toml", modules);
+    let note = "note: `wasm.module` of task a names `web/gest.wasm`: the base has no such file, so it cannot begin; did you mean \
+                `web/guest.wasm`?";
+    says(&told, &["is in order", note]);
+    assert_eq!(told.err.matches("wasm.module").count(), 1, "{told}");
+    let told = check("base.toml", "base = 'nonsuch'\n[tasks.a]\nrun = 'true'\n");
+    let warning = "warning: a run stops here at once: find a commit named \"nonsuch\"\nhint: git rev-parse --verify";
+    says(&told, &["is in order as a plan", warning]);
+}

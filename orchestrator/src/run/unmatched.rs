@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use git2::{Odb, Oid};
 use swarm_plans::diagnostic::nearest;
 use swarm_plans::scope::is_literal;
-use swarm_plans::{InstanceIx, Plan, TaskGraph};
+use swarm_plans::{InstanceIx, Plan, TaskGraph, Work};
 
 use super::RunError;
 use crate::agent::bootstrap::{BootstrapError, why_not_told};
@@ -47,6 +47,7 @@ pub fn unmatched(graph: &TaskGraph, repository: &Repository, base: Oid) -> Resul
     found.extend(of_the_checkout(plan, repository));
     found.extend(of_hide(plan, repository, &odb, root)?);
     found.extend(of_prompts(plan, &odb, root)?);
+    found.extend(of_modules(plan, &odb, root)?);
     found.extend(folders_in_writes(graph, &odb, root)?);
     let more = found.len().saturating_sub(NAMED_MAX);
     let mut notes: Vec<String> = found.iter().take(NAMED_MAX).map(Unmatched::told).collect();
@@ -169,6 +170,31 @@ fn of_prompts(plan: &Plan, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, R
             let near = meant(text, &|folder| in_the_tree(odb, root, folder)).filter(|near| !near.ends_with('/'));
             let (key, why) = (format!("`prompt-file` of task {}", task.name.0), format!("{why}, so it cannot begin"));
             found.push(Unmatched { key, text: text.clone(), why, near });
+        }
+    }
+    Ok(found)
+}
+
+/// `wasm.module` of tasks that start from the base, as far as its text says which file that is.
+fn of_modules(plan: &Plan, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, RunError> {
+    let mut found = Vec::new();
+    for task in plan.tasks.iter().filter(|task| task.needs.is_empty()) {
+        let Work::Wasm(guest) = &task.work else { continue };
+        let text = guest.module.source();
+        if text.contains('{') {
+            continue;
+        }
+        let path = text.strip_prefix("./").unwrap_or(text);
+        let entry = tree::find(odb, root, path.as_bytes()).map_err(|error| TreeError::Base(error.into()))?;
+        if !entry.is_some_and(|entry| entry.mode == tree::FILE || entry.mode == tree::EXECUTABLE) {
+            let near = meant(text, &|folder| in_the_tree(odb, root, folder)).filter(|near| !near.ends_with('/'));
+            let why = "the base has no such file, so it cannot begin".to_owned();
+            found.push(Unmatched {
+                key: format!("`wasm.module` of task {}", task.name.0),
+                text: text.to_owned(),
+                why,
+                near,
+            });
         }
     }
     Ok(found)

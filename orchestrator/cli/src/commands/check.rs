@@ -51,13 +51,17 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
     let mut notes = Vec::new();
     let (mut obstacles, mut at_fault, host) = (Vec::new(), Vec::new(), host()?);
     // Outside of a repository only the plan itself can be looked at.
-    if let Ok(repository) = it.repository()
-        && let Ok(base) = repository.resolve(&graph.plan().base)
-    {
-        notes.extend(answer_globs(&mut graph, &repository, base).map_err(|error| misfits_shown(error, &sources, it))?);
-        notes.extend(hidden_in_vain(graph.plan(), &repository, base, &host)?);
-        notes.extend(unmatched(&graph, &repository, base)?);
-        (at_fault, obstacles) = obstacles_here(args, &graph, &sources, &repository, it)?;
+    if let Ok(repository) = it.repository() {
+        match repository.resolve(&graph.plan().base) {
+            Ok(base) => {
+                let answered = answer_globs(&mut graph, &repository, base);
+                notes.extend(answered.map_err(|error| misfits_shown(error, &sources, it))?);
+                notes.extend(hidden_in_vain(graph.plan(), &repository, base, &host)?);
+                notes.extend(unmatched(&graph, &repository, base)?);
+                (at_fault, obstacles) = obstacles_here(args, &graph, &sources, &repository, it)?;
+            }
+            Err(error) => obstacles = vec![warning(&error.to_string(), Some(&error.hint()))],
+        }
     }
     if !at_fault.is_empty() {
         it.err.write(&render(&at_fault, &sources, it.err.style, it.err.columns()))?;
