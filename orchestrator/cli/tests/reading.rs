@@ -263,6 +263,9 @@ fn a_piped_diff_is_a_patch_that_applies() {
     assert_eq!(std::fs::read_to_string(house.path().join("b.txt")).expect("made"), "other\n");
     assert!(house.good("diff edit --stat").0.contains("1 file changed"));
     assert!(house.good("diff test[os=b]").1.contains("changed nothing"));
+    assert!(house.good("diff edit --attempt 1").0.contains("+++ b/b.txt"));
+    let refused = house.refused("diff edit --attempt 7", 2);
+    assert!(refused.contains("edit has 1 attempt\n") && refused.contains("hint: swarm status demo-1"), "{refused}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct Diff {
 /// The difference on stdout: a patch that `git apply` takes when it is piped, coloured and harmless on a terminal.
 ///
 /// # Errors
-/// There is no such run or task, or its commits are gone.
+/// There is no such run, task or attempt, or its commits are gone.
 pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let journal = it.journal(&it.state_of(&repository))?;
@@ -39,6 +39,11 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
         Some(id) => {
             let attempts = &state.instances[id].attempts;
             let wanted = |n: u32| args.attempt.is_none_or(|attempt| attempt == n);
+            if args.attempt.is_some() && !attempts.iter().any(|attempt| wanted(attempt.attempt.0)) {
+                let all = words::count(attempts.len() as u64, "attempt");
+                let message = format!("show what changed: {} has {all}", sanitize::name(&id.0));
+                return Err(Failure::usage(message, format!("swarm status {}", row.id)));
+            }
             let change = attempts.iter().rev().find_map(|a| a.change().filter(|_| wanted(a.attempt.0)));
             match change {
                 Some(change) if !repository.has_commit(change.commit)? => {
