@@ -31,12 +31,14 @@ pub fn task_in(text: &str) -> &str {
 
 /// Whether a name is what a pattern says, in which `*` stands for any characters and everything else for itself.
 pub fn name_matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| name_matches(rest, &tail[at..]))
-        }),
-    }
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    // What stands between two `*` is taken where it comes first: that leaves the most to what follows, so nothing is tried twice.
+    let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let inside = name.strip_prefix(first).and_then(|tail| tail.strip_suffix(last));
+    let behind = |tail: &str, part: &str| tail.find(part).map(|at| at + part.len());
+    inside.is_some_and(|inside| {
+        between.split('*').try_fold(inside, |tail, part| behind(tail, part).map(|at| &tail[at..])).is_some()
+    })
 }
 
 impl Serialize for InstanceId {
@@ -76,5 +78,31 @@ mod tests {
         check("build", "build");
         check("build[os=linux,x=[1]]", "build");
         check("split.fix[task=core]", "split.fix");
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters_and_nothing_else_does() {
+        let check = |pattern: &str, is: &[&str], is_not: &[&str]| {
+            is.iter().for_each(|name| assert!(name_matches(pattern, name), "{pattern} {name}"));
+            is_not.iter().for_each(|name| assert!(!name_matches(pattern, name), "{pattern} {name}"));
+        };
+        check("a", &["a"], &["", "ab", "ba"]);
+        check("", &[""], &["a"]);
+        check("*", &["", "a", "ä[b=*]"], &[]);
+        check("a*", &["a", "ab"], &["", "ba"]);
+        check("*a", &["a", "aba"], &["", "ab"]);
+        check("a*a", &["aa", "aba"], &["a", "ab"]);
+        check("a*b*c", &["abc", "axbxbxc", "abbc"], &["ac", "acb", "bac"]);
+        check("*ab*ba*", &["abba", "xabxbax"], &["aba", "ba-ab"]);
+        check("a**b", &["ab", "axb"], &["a"]);
+        check("b[os=*]", &["b[os=x]"], &["b", "b[os=x", "bb[os=x]"]);
+        check("*ä*", &["xäy"], &["xay"]);
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_takes_no_longer_than_its_name() {
+        let name = "a".repeat(100_000);
+        assert!(!name_matches(&("*a".repeat(40) + "*b"), &name));
+        assert!(name_matches(&("*a".repeat(40) + "*"), &name));
     }
 }
