@@ -59,8 +59,11 @@ impl Tail {
         let judge = Judge { policy, cwd, went_to: went_to(policy.get().worktree.at(), argv, &text), path };
         let mut seen: Vec<SeenRefusal> = Vec::new();
         for refusal in suspicions(&text).iter().filter_map(|suspicion| judge.confirm(suspicion)) {
-            if seen.len() < SEEN_MAX && !seen.contains(&refusal) {
+            if !seen.contains(&refusal) {
                 seen.push(refusal);
+            }
+            if seen.len() == SEEN_MAX {
+                break;
             }
         }
         seen
@@ -82,26 +85,27 @@ fn went_to(worktree: &Path, argv: &[String], printed: &str) -> Vec<PathBuf> {
     let is_word = |letter: char| letter.is_alphanumeric() || "._/-@+,%~".contains(letter);
     let words = |text| str::split(text, move |letter| !is_word(letter)).filter(|word| !word.is_empty());
     let mut found: Vec<PathBuf> = Vec::new();
-    let mut take = |folder: Option<PathBuf>| {
-        let folder = folder.filter(|folder| folder != worktree && folder.starts_with(worktree) && folder.is_dir());
-        let is_one = folder.is_some();
-        found.extend(folder.filter(|folder| !found.contains(folder)));
-        (is_one, found.last().cloned(), found.len())
-    };
-    let (mut last, mut named) = (None, 0);
-    for word in argv.iter().flat_map(|text| words(text)).filter(|word| !word.starts_with('/')) {
-        for from in [Some(worktree.to_owned()), last.clone()].into_iter().flatten() {
-            if let (true, newest, all) = take(plain(&from.join(word))) {
-                (last, named) = (newest, all);
-                break;
-            }
+    let take = |found: &mut Vec<PathBuf>, folder: Option<PathBuf>| {
+        let folder = folder.filter(|folder| folder != worktree && folder.starts_with(worktree) && folder.is_dir())?;
+        if !found.contains(&folder) {
+            found.push(folder.clone());
         }
-        if named >= FOLDERS_MAX {
+        Some(folder)
+    };
+    let mut last: Option<PathBuf> = None;
+    for word in argv.iter().flat_map(|text| words(text)).filter(|word| !word.starts_with('/')) {
+        let from = [Some(worktree.to_owned()), last.clone()].into_iter().flatten();
+        last = from.filter_map(|from| plain(&from.join(word))).find_map(|at| take(&mut found, Some(at))).or(last);
+        if found.len() >= FOLDERS_MAX {
             break;
         }
     }
-    let shown = words(printed).filter(|word| word.starts_with('/'));
-    shown.map(|word| take(plain(Path::new(word)))).take_while(|(_, _, all)| *all < 2 * FOLDERS_MAX).for_each(drop);
+    for word in words(printed).filter(|word| word.starts_with('/')) {
+        take(&mut found, plain(Path::new(word)));
+        if found.len() >= 2 * FOLDERS_MAX {
+            break;
+        }
+    }
     found
 }
 
@@ -531,6 +535,8 @@ mod tests {
         check("cd web; (cd app; ./x)", "sh: 1: .venv/bin/python: not found", &[python]);
         check("cd web/app; ./x", "bash: .venv/bin/python: No such file or directory", &[python]);
         check("cd \"web/app\"", "cat: .venv/bin/python: No such file or directory", &[python]);
+        check("cd api; cd ../web; cd ../api; cd ../web/app; ./x", "sh: 1: .venv/bin/python: not found", &[python]);
+        check("cd web; cd ../api; cd ../web; cd app; ./x", "sh: 1: .venv/bin/python: not found", &[python]);
         check("cp a target/b", "cp: cannot create regular file 'target/b': No such file or directory", &["target"]);
         check("echo > target/b", "sh: 1: cannot create target/b: Directory nonexistent", &["target"]);
         check("cp a target/b/c", "cp: cannot create regular file 'target/b/c': No such file or directory", &["target"]);
