@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use swarm_plans::file::{ONLY, SET};
 use swarm_plans::{Beside, Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
 
+use losses::Losses;
 use mending::Mended;
 
 use crate::agent::fork;
@@ -579,13 +580,15 @@ impl Stage<'_> {
         let mut notes: Vec<String> = past.lent.take().filter(|_| past.is_begun).into_iter().collect();
         notes.extend(past.mended.note());
         let looked = self.look_through(&past.mended).await?;
-        past.history.lose_grounds(|commit| self.has(commit))?;
+        past.history.lose_grounds(|commit| self.has_commit_and_tree(commit))?;
         let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
-        while self.lose_what_is_gone((&resumed.core, looked.as_ref()), state, &mut past.history, &mut notes)? {
+        let mut losses = Losses::default();
+        while self.lose_what_is_gone((&resumed.core, looked.as_ref()), state, &mut past.history, &mut losses)? {
             let mut graph = TaskGraph::expand(Arc::clone(&self.plan)).expect("it was expanded a moment ago");
             answer_globs(&mut graph, &self.repository, self.base)?;
             resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
         }
+        notes.append(&mut losses.notes);
         if let Some(looked) = &looked {
             self.remove_hollow(looked, &mut notes)?;
         }

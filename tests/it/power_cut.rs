@@ -391,3 +391,33 @@ fn what_another_command_found_of_a_killed_run_is_made_again() {
     assert_eq!(commit, killed.commit);
     is_sound(&repository);
 }
+
+/// A run that was killed once `a` had landed, and `b` is still to come; `what` says what `a` writes.
+fn killed_behind_landing(what: &str) -> Repository {
+    let repository = Repository::with(&[("f", "f\n")]);
+    let shown = repository.beside("shown");
+    fs::create_dir(&shown).expect("a new folder");
+    let plan = format!(
+        "name = 'p'\n[sandbox.default]\nread = ['{0}']\n[tasks.a]\nrun = '{what} > a'\n\
+         [tasks.b]\nneeds = ['a']\nrun = 'until test -e {0}/open; do sleep 0.02; done; cat a > b'\n",
+        shown.display()
+    );
+    let run = Swarm::run(&repository, "p", &plan).allow(&format!("read={}", shown.display()));
+    let mut run = run.env("SOURCE_DATE_EPOCH", "1700000000").start();
+    assert!(run.says(r#""event":"merged","instance":"a""#), "{}", run.end());
+    run.signal(Signal::KILL);
+    drop(run.end());
+    fs::write(shown.join("open"), "").expect("space");
+    repository
+}
+
+#[test]
+fn a_landed_result_of_which_the_target_lacks_the_same_object_runs_again() {
+    let repository = killed_behind_landing("echo a");
+    cut(&repository.path().join(object(&repository, "swarm/p:a")));
+    start_anew(&repository);
+    let (_, resumed) = comes_to_its_end(&repository, "a blob of what landed");
+    assert!(resumed.out.contains("the change of a is no longer there: it runs again"), "{resumed}");
+    assert_eq!(repository.text("swarm/p", "b"), "a\n");
+    is_sound(&repository);
+}

@@ -2,8 +2,10 @@
 //! their refs back, artifacts that `swarm clean` or a person removed. Only what the repository says that it does not know is
 //! gone; a store that cannot be read ends the resume, so that nothing is made again that is there.
 //!
-//! What landed is never gone with its own commit: the target has it, as the difference that it made there.
+//! What landed is not gone with its own commit: the target has it, as the difference that it made there. Where that lacks something,
+//! too, the task runs again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use git2::Oid;
@@ -29,15 +31,44 @@ enum Loss {
     Replaced(Arc<ChangeSummary>),
 }
 
+/// What a run lost, round by round: what is made again instead may need more that is gone.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// What a person should know.
+    pub(super) notes: Vec<String>,
+    /// The parts that were forgotten, and whose change another one stands in for.
+    // Invariant: each is lost once, so that the rounds come to an end.
+    forgotten: HashSet<(InstanceId, Left)>,
+    replaced: HashSet<InstanceId>,
+}
+
+impl Losses {
+    /// Makes the history forget a part of a result, or gives it what stands in.
+    fn lose(&mut self, id: InstanceId, loss: Loss, history: &mut History) {
+        let (what, named) = match loss {
+            Loss::Replaced(change) => {
+                assert!(self.replaced.insert(id.clone()), "BUG: what stands in for the change of {id} was gone itself");
+                return history.stand_in(&id, change);
+            }
+            Loss::Gone(what @ Left::Change) => (what, "the change"),
+            Loss::Gone(what @ Left::HandedOver) => (what, "what it handed over"),
+        };
+        assert!(self.forgotten.insert((id.clone(), what)), "BUG: {named} of {id} was forgotten and is given to others");
+        self.notes.push(format!("{named} of {id} is no longer there: it runs again, with what builds on it"));
+        history.forget(id, what);
+    }
+}
+
 impl Stage<'_> {
     /// Makes the history forget what open instances will be given and is not there any more; says so in the notes where it is made
-    /// again. Where objects may be lacking, and refs were looked through, a change is there only with all of its own. Returns whether anything was lost.
+    /// again. Where objects may be lacking, and refs were looked through, a change is there only with all of its own. Returns whether
+    /// anything was lost.
     pub(super) fn lose_what_is_gone(
         &self,
         (core, looked): (&RunCore, Option<&LookedThrough>),
         state: &RunState,
         history: &mut History,
-        notes: &mut Vec<String>,
+        losses: &mut Losses,
     ) -> Result<bool, RepositoryError> {
         let mut lost: Vec<(InstanceId, Loss)> = Vec::new();
         for leaning in core.leanings() {
@@ -50,56 +81,52 @@ impl Stage<'_> {
                         "the files that {} handed over are no longer there: what needs it goes without, since what you settled stays",
                         leaning.id
                     );
-                    if !notes.contains(&missed) {
-                        notes.push(missed);
+                    if !losses.notes.contains(&missed) {
+                        losses.notes.push(missed);
                     }
                 }
             }
-            let is_lost = |change: &ChangeSummary| {
-                let is_whole = || looked.map_or(Ok(true), |looked| self.is_all_there(change, looked));
-                Ok::<_, RepositoryError>(!self.has(&change.commit)? || !is_whole()?)
-            };
             if let Some(change) = leaning.change
-                && is_lost(change)?
+                && self.is_lost(change, looked)?
             {
-                let stand_in = self.stand_in(&leaning, change, state, history)?;
+                let stand_in = match losses.replaced.contains(leaning.id) {
+                    // Somebody collects garbage at this moment.
+                    true => None,
+                    false => self.stand_in(&leaning, (change, looked), state, history)?,
+                };
                 lost.push((leaning.id.clone(), stand_in.map_or(Loss::Gone(Left::Change), Loss::Replaced)));
             }
         }
         let is_any = !lost.is_empty();
-        for (id, loss) in lost {
-            let (what, named) = match loss {
-                Loss::Replaced(change) => {
-                    history.stand_in(&id, change);
-                    continue;
-                }
-                Loss::Gone(what @ Left::Change) => (what, "the change"),
-                Loss::Gone(what @ Left::HandedOver) => (what, "what it handed over"),
-            };
-            notes.push(format!("{named} of {id} is no longer there: it runs again, with what builds on it"));
-            history.forget(id, what);
-        }
+        lost.into_iter().for_each(|(id, loss)| losses.lose(id, loss, history));
         Ok(is_any)
     }
 
-    /// What others are given for a change of which the commit is gone: what it made of the target when it landed, else what it
-    /// changed when it had to be made again before.
+    /// Whether a change is not there as open instances need it: this is asked of what stands in for another one, too.
+    fn is_lost(&self, change: &ChangeSummary, looked: Option<&LookedThrough>) -> Result<bool, RepositoryError> {
+        let is_whole = || looked.map_or(Ok(true), |looked| self.is_all_there(change, looked));
+        Ok(!self.has_commit_and_tree(&change.commit)? || !is_whole()?)
+    }
+
+    /// What others are given for a change that is lost: what it made of the target when it landed, else what it changed when it had to be
+    /// made again before. `None` where that is lost, too.
     fn stand_in(
         &self,
         leaning: &Leaning<'_>,
-        change: &ChangeSummary,
+        (change, looked): (&ChangeSummary, Option<&LookedThrough>),
         state: &RunState,
         history: &History,
     ) -> Result<Option<Arc<ChangeSummary>>, RepositoryError> {
         let landed = state.instances.get(leaning.id).and_then(|instance| instance.landed());
         if let Some((_, landed)) = landed
-            && self.has(landed)?
+            && self.has_commit_and_tree(landed)?
             && let Some(on_target) = self.as_landed(leaning.id, change, landed)?
+            && !self.is_lost(&on_target, looked)?
         {
             return Ok(Some(Arc::new(on_target)));
         }
         let Some(again) = history.instance(leaning.id).and_then(|past| past.made_again()) else { return Ok(None) };
-        Ok(self.has(&again.commit)?.then(|| Arc::clone(again)))
+        Ok(if self.is_lost(again, looked)? { None } else { Some(Arc::clone(again)) })
     }
 
     /// A change as it landed: from before its first commit on the target to its last. `None` where it made no difference there.
@@ -133,8 +160,8 @@ impl Stage<'_> {
         }))
     }
 
-    /// Whether a commit is there, by its full hex id.
-    pub(super) fn has(&self, commit: &str) -> Result<bool, RepositoryError> {
+    /// Whether a commit and its tree are there, by its full hex id; what is in the tree may be gone.
+    pub(super) fn has_commit_and_tree(&self, commit: &str) -> Result<bool, RepositoryError> {
         self.repository.has_commit(Oid::from_str(commit)?)
     }
 

@@ -11,7 +11,7 @@ use super::{Became, History, Past};
 use crate::event::{ChangeSummary, Handed};
 
 /// What an instance leaves to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Left {
     /// Its change.
     Change,
