@@ -33,6 +33,8 @@ mod obeyed;
 mod presence;
 /// Refs: read, listed, and moved only from what they are known to name.
 mod refs;
+/// What was seen of the object store, written down for later commands.
+mod seen;
 /// Which files of settings count beside a repository's own.
 pub mod shared_settings;
 /// Whether all of a commit is there.
@@ -240,6 +242,10 @@ pub struct Repository {
     signer: OnceLock<Identity>,
     /// When its own store was looked at first in this boot, in milliseconds since the Unix epoch; 0 while nobody knows.
     seen_at_ms: AtomicU64,
+    /// Where that is written down, once somebody looked.
+    seen_file: OnceLock<seen::SeenFile>,
+    /// When was written down there last that something was found, in milliseconds since the Unix epoch.
+    found_told_ms: Mutex<u64>,
     /// Large files of its own store that were read and were whole.
     known_whole: Mutex<HashMap<Oid, damaged::Inode>>,
 }
@@ -331,7 +337,7 @@ impl Repository {
         let common_dir = canonical(git.commondir())?;
         let (idle, idle_for_refs) = (Mutex::new(vec![git]), Mutex::default());
         let (synced, signer) = (OnceLock::new(), OnceLock::new());
-        let (seen_at_ms, known_whole) = (AtomicU64::new(0), Mutex::default());
+        let (seen_at_ms, seen_file, found_told_ms) = (AtomicU64::new(0), OnceLock::new(), Mutex::default());
         Ok(Repository {
             git_dir,
             common_dir,
@@ -342,7 +348,9 @@ impl Repository {
             synced,
             signer,
             seen_at_ms,
-            known_whole,
+            seen_file,
+            found_told_ms,
+            known_whole: Mutex::default(),
         })
     }
 

@@ -6,7 +6,7 @@
 //! layers/<key>/          small layers on top of one: heads, deltas, copied files, results of `setup`
 //! runs/<run>/<instance>/<attempt>/   what one attempt writes
 //! wasm/modules/<digest>.wasm, wasm/compiled/<key>   modules of guests, and the machine code made of them
-//! stores/<repository>.json   when the objects of a repository were looked at after the machine started
+//! stores/<repository>.json   when the objects of a repository were looked at after the machine started, and when some were damaged
 //! trash/                 what is being removed off the critical path
 //! secret                 what the names of bases and layers are made with, so that no job can guess one
 //! SWARM-STATE            tells every swarm what this folder is, wherever it lies

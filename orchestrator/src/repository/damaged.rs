@@ -3,8 +3,8 @@
 //! looked at before anything reads it, once a boot: every file that may have been on its way when the machine stopped is read whole, and
 //! gets out of the way if it is not what it says.
 //!
-//! When that was done, and when something was found, is written down in the state folder. Within one boot nothing is lost: who goes on
-//! with a run that was cut short, or fails at an object, looks again all the same.
+//! When that was done, and when something was found, is for [`super::seen`]. Within one boot nothing is lost: who goes on with a run
+//! that was cut short, or fails at an object, looks again all the same.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,40 +15,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ErrorClass, ErrorCode, ObjectType, Odb, Oid};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use serde::{Deserialize, Serialize};
 
 use super::loose::{self, Loose};
+use super::seen::SeenFile;
 use super::{Repository, RepositoryError};
 use crate::boot::mounted;
 use crate::clock::Clock;
-use crate::state::{make_private_dir_all, write_whole};
 use crate::tree::TreeError;
 
 /// How much older than a look a file has to be to have been on the disk then. The kernel writes out what is half a minute old, and a
 /// laptop's what is ten; and clocks are set.
 /// Source: the kernel's admin-guide/sysctl/vm.rst, `dirty_expire_centisecs`, and laptop-mode.rst.
-const ON_DISK_AFTER_MS: u64 = 3_600_000;
+pub(super) const ON_DISK_AFTER_MS: u64 = 3_600_000;
 
 /// Threads that read the store.
 const THREADS_MAX: usize = 4;
 
 /// What names begin with that git gives to objects which have none yet; its gc removes old ones. Source: git's builtin/prune.c.
 const ASIDE: &str = "tmp_obj_";
-
-/// What was seen of an object store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
-    version: u32,
-    /// In which boot of the machine, and mount of the store's file system.
-    mount: String,
-    /// When the first look of it began, in milliseconds since the Unix epoch.
-    at_ms: u64,
-    /// When something was found last, whether in this boot or in an earlier one.
-    found_at_ms: Option<u64>,
-}
-
-/// The version of [`Seen`].
-const VERSION: u32 = 1;
 
 /// Bytes from which on a file is not read again while it is the one that was whole: a result is looked at when it is kept, when it is
 /// folded, and when it lands.
@@ -79,37 +63,22 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Io`] when the store, or what is known of it, cannot be read or written.
     pub fn look_after_power_cut(&self, state: &Path) -> Result<usize, RepositoryError> {
+        self.look(state, Clock::system().now_ms())
+    }
+
+    fn look(&self, state: &Path, now_ms: u64) -> Result<usize, RepositoryError> {
         let objects = self.common_dir.join("objects");
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| RepositoryError::Io { path, source }
-        };
-        let mount = mounted(&objects).map_err(io(&objects))?;
-        let (path, at_ms) = (self.seen_path(state), Clock::system().now_ms());
-        let last = self.seen(state)?;
-        if let Some(last) = last.as_ref().filter(|last| last.mount == mount) {
+        let mount = mounted(&objects).map_err(|source| RepositoryError::Io { path: objects, source })?;
+        let file = self.seen_file.get_or_init(|| SeenFile::of(state, &self.common_dir));
+        let last = file.read(now_ms)?.unwrap_or_default();
+        if last.mount == mount {
             self.seen_at_ms.store(last.at_ms, Ordering::Relaxed);
             return Ok(0);
         }
-        let found = self.remove_damaged_since(last.as_ref().map_or(0, |last| last.at_ms))?;
-        let found_at_ms = if found > 0 { Some(at_ms) } else { last.and_then(|last| last.found_at_ms) };
-        let seen = Seen { version: VERSION, mount, at_ms, found_at_ms };
-        let bytes = serde_json::to_vec(&seen).expect("it is plain data");
-        let draft = path.with_extension(std::process::id().to_string());
-        let folder = path.parent().expect("it has a name");
-        let written = make_private_dir_all(folder).and_then(|()| write_whole(&path, &draft, 0o600, &bytes));
-        written.map_err(io(&path))?;
-        self.seen_at_ms.store(at_ms, Ordering::Relaxed);
+        let found = self.remove_damaged_since(last.at_ms)?;
+        file.tell_looked(mount, now_ms, Clock::system().now_ms().max(now_ms))?;
+        self.seen_at_ms.store(now_ms, Ordering::Relaxed);
         Ok(found)
-    }
-
-    /// Whether objects were found damaged since then, in milliseconds since the Unix epoch: what was there may not be there any more.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Io`] when what is known of the store cannot be read.
-    pub(crate) fn lost_objects_since(&self, state: &Path, since_ms: u64) -> Result<bool, RepositoryError> {
-        let found_at_ms = self.seen(state)?.and_then(|seen| seen.found_at_ms);
-        Ok(found_at_ms.is_some_and(|at_ms| at_ms.saturating_add(ON_DISK_AFTER_MS) >= since_ms))
     }
 
     /// Removes the files of the repository's own store that hold nothing, and renames those that hold something else than their names
@@ -126,6 +95,8 @@ impl Repository {
     /// # Errors
     /// As of [`Repository::remove_damaged`].
     pub(crate) fn remove_damaged_since(&self, since_ms: u64) -> Result<usize, RepositoryError> {
+        // What began in a time to come began by a clock that went wrong.
+        let since_ms = if since_ms > Clock::system().now_ms() { 0 } else { since_ms };
         let since_ms = since_ms.max(self.seen_at_ms.load(Ordering::Relaxed));
         let objects = self.common_dir.join("objects");
         let since_s = i64::try_from(since_ms.saturating_sub(ON_DISK_AFTER_MS) / 1000).unwrap_or(i64::MAX);
@@ -220,9 +191,11 @@ impl Repository {
         Ok(found.data().to_vec())
     }
 
-    /// Moves a file that is not what its name says out of the way; says whether that was so. Somebody else may have done the same
-    /// since it was looked at, and have written the object anew: what was moved is looked at once more, and goes back if it is whole.
+    /// Moves a file that is not what its name says out of the way, once that is written down; says whether it was so. Somebody else may
+    /// have done the same since it was looked at, and have written the object anew: what was moved is looked at once more, and goes
+    /// back if it is whole.
     fn set_aside(&self, path: &Path, id: Oid) -> Result<bool, RepositoryError> {
+        self.tell_found()?;
         let aside = path.with_file_name(format!("{ASIDE}{}", &id.to_string()[2..]));
         let moved = || -> io::Result<bool> {
             std::fs::rename(path, &aside)?;
@@ -247,22 +220,6 @@ impl Repository {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(source) => Err(RepositoryError::Io { path: path.to_owned(), source }),
-        }
-    }
-
-    /// Where is written down what was seen of the store: the state folder may be that of several repositories.
-    fn seen_path(&self, state: &Path) -> PathBuf {
-        let name = blake3::hash(self.common_dir.as_os_str().as_bytes()).to_hex();
-        state.join("stores").join(format!("{}.json", &name[..16]))
-    }
-
-    /// What was seen of the store; nothing where that is no sound word, as of an older swarm.
-    fn seen(&self, state: &Path) -> Result<Option<Seen>, RepositoryError> {
-        let path = self.seen_path(state);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(|seen: &Seen| seen.version == VERSION)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(RepositoryError::Io { path, source }),
         }
     }
 }
@@ -299,47 +256,68 @@ mod tests {
         (id, path)
     }
 
+    /// Lets the next look find the machine started anew, at which everything was on the disk for long.
+    fn start_anew(repository: &Repository, state: &Path, now_ms: u64, at_ms: u64) {
+        SeenFile::of(state, repository.common_dir())
+            .tell_looked("before".to_owned(), at_ms, now_ms)
+            .expect("space for a word");
+    }
+
     #[test]
     fn the_store_is_looked_at_once_a_boot() {
         let (fixture, repository, state) = fixture();
-        let look = || repository.look_after_power_cut(state.path()).expect("legible");
-        assert_eq!(look(), 0);
+        let now_ms = Clock::system().now_ms();
+        let long_after_ms = now_ms + 2 * ON_DISK_AFTER_MS;
+        let look = |now_ms| repository.look(state.path(), now_ms).expect("legible");
+        assert_eq!(look(now_ms), 0);
         let (id, path) = cut(&fixture, "HEAD:a", 9);
-        assert_eq!((look(), path.exists()), (0, true), "within a boot nothing is lost");
+        assert_eq!((look(now_ms), path.exists()), (0, true), "within a boot nothing is lost");
         assert!(!repository.lost_objects_since(state.path(), 0).expect("legible"));
-        let seen =
-            Seen { mount: "before".to_owned(), ..repository.seen(state.path()).expect("legible").expect("seen") };
-        let write = |seen: &Seen| {
-            std::fs::write(repository.seen_path(state.path()), serde_json::to_vec(seen).expect("plain")).expect("ours");
-        };
-        write(&Seen { at_ms: u64::MAX, ..seen.clone() });
-        assert_eq!((look(), path.exists()), (0, true), "it was on the disk long before");
+        start_anew(&repository, state.path(), long_after_ms, long_after_ms);
+        repository.seen_at_ms.store(long_after_ms, Ordering::Relaxed);
+        assert_eq!((look(long_after_ms), path.exists()), (0, true), "it was on the disk long before");
         repository.seen_at_ms.store(0, Ordering::Relaxed);
-        write(&seen);
-        assert_eq!((look(), path.exists()), (1, false));
-        assert!(repository.lost_objects_since(state.path(), seen.at_ms).expect("legible"));
+        start_anew(&repository, state.path(), now_ms, now_ms);
+        assert_eq!((look(now_ms), path.exists()), (1, false));
+        assert!(repository.lost_objects_since(state.path(), now_ms).expect("legible"));
         assert!(!repository.lost_objects_since(state.path(), u64::MAX).expect("legible"));
         assert_eq!(
             std::fs::read(path.with_file_name(format!("tmp_obj_{}", &id.to_string()[2..]))).expect("kept").len(),
             9
         );
-        assert_eq!(look(), 0);
+        assert_eq!(look(now_ms), 0);
     }
 
     #[test]
-    fn what_is_written_down_of_a_look_is_read_again_and_anything_else_is_no_look() {
-        let (_fixture, repository, state) = fixture();
-        let path = repository.seen_path(state.path());
-        std::fs::create_dir(path.parent().expect("a folder")).expect("space");
-        let seen = || repository.seen(state.path()).expect("legible");
-        let text = r#"{"version":1,"mount":"b 8:1 2","at_ms":5,"found_at_ms":null}"#;
-        std::fs::write(&path, text).expect("space");
-        assert_eq!(seen(), Some(Seen { version: 1, mount: "b 8:1 2".to_owned(), at_ms: 5, found_at_ms: None }));
-        assert_eq!(serde_json::to_string(&seen()).expect("plain"), text);
-        for other in ["", "\0\0", "{}", &text.replace(":1,", ":2,")] {
-            std::fs::write(&path, other).expect("space");
-            assert_eq!(seen(), None, "{other:?}");
-        }
+    fn a_look_by_a_clock_that_went_wrong_is_none() {
+        let (fixture, repository, state) = fixture();
+        let now_ms = Clock::system().now_ms();
+        let (_, path) = cut(&fixture, "HEAD:a", 9);
+        start_anew(&repository, state.path(), u64::MAX, now_ms + 2 * ON_DISK_AFTER_MS);
+        assert_eq!((repository.look(state.path(), now_ms).expect("legible"), path.exists()), (1, false));
+        let (_, path) = cut(&fixture, "HEAD:d/b", 9);
+        assert_eq!(repository.remove_damaged_since(u64::MAX).expect("legible"), 1, "a run that is still to begin");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn whoever_finds_something_writes_it_down_before_it_gets_out_of_the_way() {
+        let (fixture, repository, state) = fixture();
+        repository.look_after_power_cut(state.path()).expect("legible");
+        let is_told = || repository.lost_objects_since(state.path(), 0).expect("legible");
+        let file = SeenFile::of(state.path(), repository.common_dir());
+        let stores = state.path().join("stores");
+        let (_, path) = cut(&fixture, "HEAD:a", 9);
+        std::fs::remove_dir_all(&stores).and_then(|()| std::fs::write(&stores, "")).expect("ours");
+        assert!(repository.remove_damaged().is_err() && path.exists(), "what cannot be written down stays");
+        std::fs::remove_file(&stores).expect("ours");
+        assert!(!is_told());
+        // A sweep that gets no further than to this folder of the store.
+        assert_eq!(repository.remove_damaged_in(path.parent().expect("a folder"), 0).expect("legible"), 1);
+        assert!(is_told() && !path.exists());
+        assert_eq!(file.read(u64::MAX).expect("legible").expect("told").mount, "", "it is to be looked through yet");
+        repository.look_after_power_cut(state.path()).expect("legible");
+        assert!(is_told(), "a look takes nothing back");
     }
 
     #[test]

@@ -27,16 +27,16 @@ pub struct Mended {
     refs: Vec<String>,
     /// Files of the object store that were not what their names say.
     objects: usize,
-    /// Whether there were some since the run began, and another command found them.
-    were_more: bool,
+    /// Whether some were found since the run began, by this command or another one.
+    were_found: bool,
 }
 
 impl Mended {
     /// Removes the objects that hold nothing, or something else than their names say, of all that were written since the run began.
     pub(super) fn of(repository: &Repository, state: &StateDir, row: &RunRow) -> Result<Mended, RepositoryError> {
         let objects = repository.remove_damaged_since(row.started_at_ms)?;
-        let were_more = repository.lost_objects_since(state.root(), row.started_at_ms)?;
-        Ok(Mended { refs: Vec::new(), objects, were_more })
+        let were_found = repository.lost_objects_since(state.root(), row.started_at_ms)?;
+        Ok(Mended { refs: Vec::new(), objects, were_found })
     }
 
     /// Makes those of the run's `refs` again, which held nothing and are gone, that kept results which are all there.
@@ -69,7 +69,7 @@ impl Mended {
     }
 
     fn is_any(&self) -> bool {
-        !self.refs.is_empty() || self.objects > 0 || self.were_more
+        !self.refs.is_empty() || self.objects > 0 || self.were_found
     }
 
     /// What a person should know.
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn what_was_empty_is_said_and_nothing_else_is() {
         assert_eq!(Mended::default().note(), None);
-        let said = Mended { refs: vec!["refs/swarm/p-1/+base".to_owned()], objects: 2, were_more: false }
+        let said = Mended { refs: vec!["refs/swarm/p-1/+base".to_owned()], objects: 2, were_found: false }
             .note()
             .expect("a note");
         assert!(said.contains("1 ref of the run") && said.contains("2 object files"), "{said}");
