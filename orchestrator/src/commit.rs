@@ -229,32 +229,40 @@ fn keep_brought(
     brought: &[Oid],
 ) -> Result<(), RepositoryError> {
     write_ref(repository, name, commit)?;
-    match repository.still_holds(commit, before, brought) {
-        Ok(true) => Ok(()),
-        // A ref that leads to nothing is in the way of every git gc.
-        Ok(false) => repository.compare_and_delete(name, commit).and(Err(RepositoryError::Vanished(commit))),
-        Err(error) => repository.compare_and_delete(name, commit).and(Err(error)),
+    // What cannot be read at this moment may be whole: its ref stays, as everywhere.
+    if repository.still_holds(commit, before, brought)? {
+        return Ok(());
     }
+    // A ref that leads to nothing is in the way of every git gc. It may be written anew whether or not it went.
+    if let Err(error) = repository.compare_and_delete(name, commit) {
+        tracing::warn!(%error, name, "a ref whose commit is gone stays");
+    }
+    Err(RepositoryError::Vanished(commit))
 }
 
 /// Keeps a commit under one of swarm's own refs, whatever the ref held before, where what it brings is known to be kept already.
 ///
 /// # Errors
-/// [`RepositoryError::Git`].
+/// [`RepositoryError::Git`]; [`RepositoryError::Unsteady`] where it never is what it was a moment ago.
 pub fn keep(repository: &Repository, name: &str, commit: Oid) -> Result<(), RepositoryError> {
     repository.sync_loose(&[commit])?;
     write_ref(repository, name, commit)
 }
 
+/// How often a ref that somebody else moves is written again. Nobody else has a reason to move one of ours: one that leads to a ref which
+/// does not exist looks like one that is moved, for ever.
+const WRITES_MAX: usize = 16;
+
 fn write_ref(repository: &Repository, name: &str, commit: Oid) -> Result<(), RepositoryError> {
     let mut known = None;
-    loop {
+    for _ in 0..WRITES_MAX {
         match repository.compare_and_swap(name, known, commit, "swarm")? {
             Swap::Done => return Ok(()),
             Swap::Moved(Some(current)) if current == commit => return Ok(()),
             Swap::Moved(current) => known = current,
         }
     }
+    Err(RepositoryError::Unsteady(name.to_owned()))
 }
 
 fn message(spec: &CommitSpec<'_>) -> String {
@@ -362,6 +370,40 @@ mod tests {
         let id = commit(&fixture, "work\n\nSigned-off-by: x", "t\nSwarm-Plan: other").to_string();
         let trailers = git(fixture.path(), &["show", "-s", "--format=%(trailers)", &id]);
         assert_eq!(trailers.trim_end(), "Swarm-Plan: plan\nSwarm-Task: t Swarm-Plan: other");
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_now_is_kept_and_one_that_is_gone_may_be_written_again() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let before = fixture.repository().resolve("HEAD").expect("a commit");
+        let commit = fixture.commit(&[("b", "2")]);
+        let repository = fixture.repository();
+        let blob = git(fixture.path(), &["rev-parse", "HEAD:b"]);
+        let path = repository.common_dir().join("objects").join(&blob[..2]).join(blob[2..].trim());
+        let name = "refs/swarm/p-1/a/1";
+        // An object that is no file of its own any more: all is looked for.
+        let keep = || keep_brought(&repository, (name, commit), &[before], &[Oid::ZERO_SHA1]);
+        std::fs::remove_file(&path).and_then(|()| std::fs::create_dir(&path)).expect("ours");
+        assert!(!matches!(keep().expect_err("a folder is no object"), RepositoryError::Vanished(_)));
+        assert_eq!(repository.find_ref(name).expect("read"), Some(commit));
+        std::fs::remove_dir(&path).expect("ours");
+        let lock = repository.common_dir().join("packed-refs.lock");
+        std::fs::write(&lock, "").expect("space");
+        assert!(matches!(keep(), Err(RepositoryError::Vanished(_))), "although its ref stays");
+        std::fs::remove_file(&lock).expect("ours");
+        assert!(matches!(keep(), Err(RepositoryError::Vanished(_))));
+        assert_eq!(repository.find_ref(name).expect("read"), None);
+    }
+
+    #[test]
+    fn a_ref_that_stands_for_none_is_not_written_for_ever() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let (repository, name) = (fixture.repository(), "refs/swarm/p-1/+base");
+        let head = repository.resolve("HEAD").expect("a commit");
+        git(fixture.path(), &["symbolic-ref", name, "refs/swarm/none"]);
+        assert!(matches!(keep(&repository, name, head), Err(RepositoryError::Unsteady(_))));
+        git(fixture.path(), &["symbolic-ref", "-d", name]);
+        keep(&repository, name, head).expect("as its hint says");
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub enum RepositoryError {
     /// Another git has the lock of a ref and keeps it.
     #[error("write a ref: another git has had its lock for two seconds, {}", .0.display())]
     Locked(PathBuf),
+    /// A ref is another one each time it is to be written: somebody moves it, or it stands for one that does not exist.
+    #[error("write {0}: it is never what it was a moment ago")]
+    Unsteady(String),
     /// A ref that is nobody's to guess holds nothing.
     #[error("read {name}: its file is empty, as a power cut leaves one")]
     VoidRef {
@@ -155,6 +158,10 @@ impl RepositoryError {
             }
             RepositoryError::Locked(lock) => {
                 format!("let that git end; if none runs: rm {}", shell_word(&lock.to_string_lossy()))
+            }
+            RepositoryError::Unsteady(name) => {
+                let name = shell_word(name);
+                format!("where git symbolic-ref {name} names a ref that does not exist: git symbolic-ref -d {name}")
             }
             RepositoryError::VoidRef { name, path } => {
                 let (name, path) = (shell_word(name), shell_word(&path.to_string_lossy()));

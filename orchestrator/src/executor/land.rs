@@ -19,7 +19,7 @@ use crate::dispatcher::core::{FoldedBatch, FoldedMember, Landing, NotFolded, Ori
 use crate::ids::Attempt;
 use crate::merge::{ConflictPath, FoldError, Folded, Outcome, Step, fold_by};
 use crate::report::{sanitize, words};
-use crate::repository::{RepositoryError, Swap};
+use crate::repository::{Repository, RepositoryError, Swap};
 use crate::target::{self, TargetError};
 use crate::threads;
 use crate::tree::{self, Entry, TreeError};
@@ -44,7 +44,7 @@ impl Executor {
             // What an earlier run folded to the same, and a power cut left empty, is not written over while it is there.
             let is_to_be_repeated = match &folded {
                 Ok(folded) if folded.members.iter().any(|member| matches!(member, FoldedMember::Failed { .. })) => {
-                    self.repository.remove_damaged()? > 0
+                    sweeps(&self.repository)
                 }
                 // It is folded anew by whoever decides; who collects garbage takes again what is written while it is at it.
                 Err(error) if error.is_of_the_gone() => {
@@ -289,6 +289,15 @@ impl From<git2::Error> for BatchError {
     }
 }
 
+/// Whether damaged files got out of the way, so that what failed at one may be done. That a store cannot be swept is no failure of the
+/// batch: what failed says why.
+fn sweeps(repository: &Repository) -> bool {
+    let swept = repository.remove_damaged();
+    swept
+        .inspect_err(|error| tracing::warn!(error = %causes(error), "damaged objects stay"))
+        .is_ok_and(|found| found > 0)
+}
+
 fn hostile(refusal: &Refusal) -> FoldedMember {
     let paths = match refusal {
         Refusal::Hostile { path, .. } | Refusal::Limit { path, .. } => std::slice::from_ref(path),
@@ -314,6 +323,17 @@ mod tests {
     use git2::{Error, ErrorClass, ErrorCode};
 
     use super::*;
+    use crate::git_fixture::Fixture;
+
+    #[test]
+    fn a_store_that_cannot_be_swept_fails_nothing_but_what_failed() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let objects = repository.common_dir().join("objects");
+        let free = (0..=255).map(|byte| objects.join(format!("{byte:02x}"))).find(|folder| !folder.exists());
+        std::fs::write(free.expect("few objects"), "").expect("space");
+        assert!(repository.remove_damaged().is_err() && !sweeps(&repository));
+    }
 
     #[test]
     fn an_object_that_is_none_says_nothing_of_a_change() {
