@@ -201,7 +201,8 @@ impl Executor {
         found: impl Iterator<Item = ((&'a AttemptJob, Key), Option<Recorded>)>,
     ) -> HashMap<InstanceIx, Reuse> {
         let (mut answers, mut gone) = (HashMap::new(), Vec::new());
-        let Ok(mut inspection) = Inspection::of(&self.repository) else { return answers };
+        let Ok(git) = self.repository.handle() else { return answers };
+        let mut inspection = Inspection::by(&self.repository, &git);
         for ((job, key), recorded) in found {
             let Some(recorded) = recorded else { continue };
             let from = recorded.run.clone();
@@ -460,7 +461,7 @@ impl Executor {
             None => None,
             Some(change) => {
                 let history = change.history.as_deref().map(Oid::from_str).transpose()?;
-                if let Some(missing) = inspection.first_missing(Oid::from_str(&change.commit)?, history)? {
+                if let Some(missing) = inspection.first_missing_of(Oid::from_str(&change.commit)?, history)? {
                     return Ok(Restored::Gone(format!("its object {missing} is gone (a power cut, git prune?)")));
                 }
                 // Another policy may hide something since it was recorded.

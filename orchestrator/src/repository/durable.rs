@@ -8,19 +8,19 @@
 //! written beside. So what nobody has written out yet decides ([`unwritten_bytes`]), until there are so many objects that it is the
 //! smaller part.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use git2::{ConfigLevel, ErrorCode, ObjectType, Oid};
+use git2::{ConfigLevel, ObjectType, Oid};
 use rustix::fs::{Advice, MemfdFlags, fadvise, fdatasync, memfd_create};
 
+use super::inspection::Inspection;
 use super::loose::Loose;
 use super::{Handle, Repository, RepositoryError, sync_around};
 use crate::fault;
-use crate::tree::{self, TreeError};
+use crate::tree::TreeError;
 
 /// Objects that are written at once; each has its file open for so long.
 const OPEN_MAX: usize = 64;
@@ -52,11 +52,8 @@ impl Repository {
     /// [`RepositoryError`] when something cannot be read, or the disk failed to take it.
     pub(crate) fn bring_to_disk(&self, commit: Oid, before: &[Oid]) -> Result<Brought, RepositoryError> {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let brought = self.brought(&*self.handle()?, commit, before)?;
-        if let Brought::All(all) = &brought {
-            self.sync(all)?;
-        }
-        Ok(brought)
+        let git = self.handle()?;
+        self.synced_all(self.brought(&git, commit, before)?)
     }
 
     /// The same of what a tree has and another one has not.
@@ -65,9 +62,12 @@ impl Repository {
     /// As of [`Repository::bring_to_disk`].
     pub(crate) fn bring_tree_to_disk(&self, before: Oid, tree: Oid) -> Result<Brought, RepositoryError> {
         let git = self.handle()?;
-        let odb = git.odb()?;
-        let brought =
-            self.held(&git, |visit| each_in_tree(&odb, Some(before), tree, visit, tree::DEPTH_MAX).map(drop))?;
+        let mut inspection = Inspection::by(self, &git);
+        let lacking = inspection.lacking_in_tree(Some(before), tree)?;
+        self.synced_all(inspection.brought(lacking))
+    }
+
+    fn synced_all(&self, brought: Brought) -> Result<Brought, RepositoryError> {
         if let Brought::All(all) = &brought {
             self.sync(all)?;
         }
@@ -92,51 +92,22 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError`] when they cannot be read, which says nothing about what is there.
     pub(crate) fn first_missing(&self, commit: Oid, before: &[Oid]) -> Result<Option<Oid>, RepositoryError> {
-        self.first_missing_by(&self.fresh()?, commit, before)
-    }
-
-    /// The same by a handle that was opened a moment ago, for many commits.
-    pub(crate) fn first_missing_by(
-        &self,
-        git: &git2::Repository,
-        commit: Oid,
-        before: &[Oid],
-    ) -> Result<Option<Oid>, RepositoryError> {
-        match self.brought(git, commit, before)? {
+        match self.brought(&self.fresh()?, commit, before)? {
             Brought::Missing(missing) => self.lies_nowhere(missing).map(|()| Some(missing)),
             Brought::All(_) => Ok(None),
         }
     }
 
-    /// What a commit and those behind it bring, back to one of `before`. This is what "whole" means wherever it is asked: each object
-    /// was looked for, and read where it is a file of its own.
+    /// What a commit and those behind it bring, back to one of `before`.
     pub(super) fn brought(
         &self,
         git: &git2::Repository,
         commit: Oid,
         before: &[Oid],
     ) -> Result<Brought, RepositoryError> {
-        self.held(git, |visit| each_brought(git, commit, before, visit))
-    }
-
-    /// Whether all is there that a walk visits.
-    fn held(
-        &self,
-        git: &git2::Repository,
-        walk: impl FnOnce(&mut dyn FnMut(Oid) -> Result<bool, TreeError>) -> Result<(), TreeError>,
-    ) -> Result<Brought, RepositoryError> {
-        let (mut all, mut lacking) = (HashSet::new(), None);
-        let walked = walk(&mut |id| {
-            if all.insert(id) && !self.is_held(git, id)? {
-                lacking = Some(id);
-            }
-            Ok(lacking.is_none())
-        });
-        match (walked, lacking) {
-            (_, Some(missing)) => Ok(Brought::Missing(missing)),
-            (Err(error), None) => Err(self.why_not_walked(error)),
-            (Ok(()), None) => Ok(Brought::All(all.into_iter().collect())),
-        }
+        let mut inspection = Inspection::by(self, git);
+        let lacking = inspection.lacking(commit, before)?;
+        Ok(inspection.brought(lacking))
     }
 
     /// Writes an object of ours to the disk, whatever a power cut left of an earlier one.
@@ -277,74 +248,10 @@ fn unwritten_bytes() -> Option<u64> {
     Some((kib("Dirty:")? + kib("Writeback:")?) << 10)
 }
 
-/// Visits the objects that a commit and those behind it bring, back to one of `before`, each before it is read; until `visit` says
-/// that it is enough.
-fn each_brought(
-    git: &git2::Repository,
-    commit: Oid,
-    before: &[Oid],
-    visit: &mut dyn FnMut(Oid) -> Result<bool, TreeError>,
-) -> Result<(), TreeError> {
-    let odb = git.odb()?;
-    let mut at = commit;
-    while !before.contains(&at) {
-        if !visit(at)? {
-            return Ok(());
-        }
-        let found = git.find_commit(at)?;
-        let parent = found.parent_ids().next();
-        let before_it = parent.map(|parent| git.find_commit(parent).map(|parent| parent.tree_id())).transpose();
-        // The same as against a parent that is gone.
-        let before_it = match before_it {
-            Err(error) if error.code() == ErrorCode::NotFound => None,
-            known => known?,
-        };
-        if !each_in_tree(&odb, before_it, found.tree_id(), visit, tree::DEPTH_MAX)? {
-            return Ok(());
-        }
-        let Some(parent) = parent else { break };
-        at = parent;
-    }
-    Ok(())
-}
-
-/// The same of a tree, as against another one; says whether to go on.
-pub(super) fn each_in_tree(
-    odb: &git2::Odb<'_>,
-    old: Option<Oid>,
-    new: Oid,
-    visit: &mut dyn FnMut(Oid) -> Result<bool, TreeError>,
-    room: usize,
-) -> Result<bool, TreeError> {
-    if old == Some(new) {
-        return Ok(true);
-    }
-    if !visit(new)? {
-        return Ok(false);
-    }
-    let room = room.checked_sub(1).ok_or(TreeError::TooDeep)?;
-    // As against one that is gone it brings all that it has.
-    let before = match old.map(|old| tree::list(odb, old)).transpose() {
-        Err(TreeError::Store(error)) if error.code() == ErrorCode::NotFound => None,
-        known => known?,
-    };
-    let (before, after) = (before.unwrap_or_default(), tree::list(odb, new)?);
-    for [old, new] in tree::changes(&before, &after).into_values() {
-        let Some(new) = new.filter(|new| new.mode != tree::GITLINK) else { continue };
-        let old = old.filter(|old| old.is_tree()).map(|old| old.id);
-        let goes_on = match new.is_tree() {
-            true => each_in_tree(odb, old, new.id, visit, room)?,
-            false => visit(new.id)?,
-        };
-        if !goes_on {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::git_fixture::{Fixture, git};
 

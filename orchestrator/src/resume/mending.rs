@@ -15,7 +15,7 @@ use crate::ids::RunId;
 use crate::journal::{JournalReader, RunRow};
 use crate::report::sanitize::shell_word;
 use crate::report::words;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Inspection, Repository, RepositoryError};
 use crate::reused;
 use crate::run::{RunError, Stage};
 use crate::state::StateDir;
@@ -109,12 +109,13 @@ impl LookedThrough {
         // By these a run finds its way: none keeps what an attempt made, and each goes by itself.
         let ways = [commit::base_ref(run), commit::folded_ref(run), commit::start_refs(run), reused::reused_refs(run)];
         let git = repository.fresh()?;
+        let mut inspection = Inspection::by(repository, &git);
         for (name, commit) in repository.refs_below(&refs)? {
             if ways.iter().any(|way| name.starts_with(way)) || looked.gone.iter().any(|(gone, _)| *gone == name) {
                 continue;
             }
             // Of what cannot be read nobody knows that it is gone: whoever needs it says so.
-            match repository.first_missing_by(&git, commit, &[base]) {
+            match inspection.first_missing(commit, &[base]) {
                 Ok(None) => drop(looked.whole.insert(commit)),
                 Ok(Some(missing)) => looked.lacking.push((name, missing)),
                 Err(_) => {}
