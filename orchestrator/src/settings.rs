@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::dispatcher::core::{FailFast, ReuseResults};
 use crate::egress::Resolver;
 use crate::lent::Lent;
+use crate::model::broker::accounts::Spent;
 use crate::model::budget::NanoUsd;
 use crate::policy::paths::expand_home;
 use crate::policy::word::Given;
@@ -246,6 +247,15 @@ impl BudgetAsked {
         let tokens = budget.tokens.map(|has| self.tokens.map_or(has, |asked| has.max(asked)));
         let time = budget.time.map(|has| self.time.map_or(has, |asked| has.max(asked)));
         Budget { usd, tokens, time }
+    }
+
+    /// What is left of it behind what was spent; nothing, where more was. What was not asked for stays so.
+    pub fn less(self, spent: &Spent) -> BudgetAsked {
+        BudgetAsked {
+            usd: self.usd.map(|usd| NanoUsd(usd.0.saturating_sub(spent.amount.usd.0))),
+            tokens: self.tokens.map(|tokens| tokens.saturating_sub(spent.amount.tokens)),
+            time: self.time.map(|time| time.saturating_sub(Duration::from_millis(spent.time_ms))),
+        }
     }
 
     /// Whether anything was asked for.

@@ -57,6 +57,14 @@ fn plan(repository: &Repository, answers: &Answers, more: &[&str]) -> Ended {
     swarm.env("RUSTUP_HOME", &rustup.unwrap_or_default()).end()
 }
 
+/// Has the person's `main` be the server's.
+fn configure(repository: &Repository, server: &ModelServer, more: &str) {
+    let folder = repository.home().join(".config/swarm");
+    std::fs::create_dir_all(&folder).expect("space");
+    let model = format!("[models.main]\nprovider = 'openai'\nmodel = 'm'\nbase-url = '{}'\n{more}", server.url());
+    std::fs::write(folder.join("config.toml"), model).expect("space");
+}
+
 fn log(repository: &Repository) -> String {
     Swarm::new(repository, &["logs", "planning-1", "planner"]).exits(0).out
 }
@@ -151,6 +159,34 @@ fn a_goal_is_planned_and_run_after_a_yes_only() {
 }
 
 #[test]
+fn what_the_writing_of_a_plan_takes_is_taken_from_the_budget_of_its_run() {
+    let repository = house();
+    let come = |budget: &str| {
+        let server = ModelServer::start(|number, _| {
+            let (tool, arguments) = match number {
+                0 => submit(GOOD),
+                2 => ("write", json!({"path": "low/mark", "text": "x\n"})),
+                _ => finish(),
+            };
+            let mut events = chat(&[Block::Call(tool, &arguments.to_string())], "tool_calls");
+            let usage = json!({ "prompt_tokens": 60_000, "completion_tokens": 7 });
+            events.push(json!({ "choices": [], "usage": usage }));
+            Act::events(&events)
+        });
+        configure(&repository, &server, "prices = { input = 1, output = 2 }\n");
+        let words = ["run", "--goal", "put marks", "--yes", "--budget-tokens", "400000", "--budget-usd", budget];
+        (Swarm::new(&repository, &words).end(), server.asked().len())
+    };
+    let (short, asked) = come("0.13");
+    assert!(short.code == 1 && asked == 2, "{asked} calls: {short}");
+    for words in ["took some of it; left for the run: $0.0100, 279.9k tokens", "and it has $0.0100; raise"] {
+        assert!(short.err.contains(words), "{words} is not in {short}");
+    }
+    let (enough, asked) = come("0.40");
+    assert!(enough.code == 0 && asked == 4, "{asked} calls: {enough}");
+}
+
+#[test]
 fn a_planner_without_a_model_is_refused_before_anything_starts() {
     let repository = house();
     let ended = Swarm::new(&repository, &["plan", "x"]).exits(2);
@@ -189,10 +225,7 @@ fn a_planner_that_is_killed_and_resumed_writes_its_plan_where_it_was_to_go() {
             _ => say(finish()),
         }
     });
-    let folder = repository.home().join(".config/swarm");
-    std::fs::create_dir_all(&folder).expect("space");
-    let model = format!("[models.main]\nprovider = 'openai'\nmodel = 'm'\nbase-url = '{}'\n", server.url());
-    std::fs::write(folder.join("config.toml"), model).expect("space");
+    configure(&repository, &server, "");
     let to = repository.beside("made.toml");
     let words = ["plan", "put marks everywhere", "-o", to.to_str().expect("plain names")];
     let running = Swarm::new(&repository, &words).start();

@@ -12,6 +12,7 @@ use swarm_orchestrator::agent::planning::{self, Accepted};
 use swarm_orchestrator::event::RunEvent;
 use swarm_orchestrator::executor::trees::files_matching;
 use swarm_orchestrator::ids::RunId;
+use swarm_orchestrator::journal::Spending;
 use swarm_orchestrator::model::broker::catalog::Catalog;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::run::{LoadedPlan, RunEnd};
@@ -129,6 +130,8 @@ pub enum Written {
 pub struct Proposal {
     /// Its text.
     pub text: String,
+    /// What writing it took of models.
+    pub spending: Spending,
     accepted: Accepted,
     catalog: Catalog,
 }
@@ -197,11 +200,13 @@ fn proposed(
         _ => None,
     });
     let Some(text) = newest else { return Ok(None) };
+    let mut spending = Spending::default();
+    events.iter().for_each(|recorded| spending.count(&recorded.event));
     let Writing { goal, model, .. } = writing;
     let text = format!("{}{text}{}", heading(goal, model), if text.ends_with('\n') { "" } else { "\n" });
     let person: Vec<String> = settings.user.models.keys().cloned().collect();
     let accepted = accept(&text, &planning::models(&person, model), it)?;
-    Ok(Some(Proposal { text, accepted, catalog }))
+    Ok(Some(Proposal { text, spending, accepted, catalog }))
 }
 
 /// The plan once more, in the words that are handed on: what an earlier check said is not believed.

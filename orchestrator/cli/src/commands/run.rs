@@ -9,10 +9,11 @@ use std::time::Duration;
 use swarm_orchestrator::dispatcher::core::{FailFast, ReuseResults};
 use swarm_orchestrator::egress::Resolver;
 use swarm_orchestrator::event::EVENT_VERSION;
-use swarm_orchestrator::journal::{log_path, tail};
+use swarm_orchestrator::journal::{Spending, log_path, tail};
 use swarm_orchestrator::machine::MachineError;
 use swarm_orchestrator::model::budget::NanoUsd;
 use swarm_orchestrator::policy::PolicyError;
+use swarm_orchestrator::report::money;
 use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
 use swarm_orchestrator::report::{AsTyped, Json, Lines, Live, Reporter, Reports, Size, exit, sanitize};
 use swarm_orchestrator::run::{LoadedPlan, RunEnd, RunError};
@@ -179,11 +180,25 @@ fn goal_to_plan(args: &Run, goal: &str, settings: &mut Settings, it: &Surroundin
         plan::Written::Nothing(code) => return Ok(GoAhead::Not(code)),
     };
     it.err.write(&written.shown())?;
+    settings.budget = left_for_the_run(settings.budget, &written.spending, it)?;
     if asks && !it.agrees("run this plan?")? {
         it.out.write(&written.text)?;
         return Ok(GoAhead::Not(exit::TASK_FAILED));
     }
     Ok(GoAhead::With(Box::new(written.loaded()?)))
+}
+
+/// What of a budget is left for the run behind the writing of its plan; said where that took some of it. One budget is for both.
+fn left_for_the_run(asked: BudgetAsked, spending: &Spending, it: &Surroundings) -> Result<BudgetAsked, Failure> {
+    let left = asked.less(&spending.spent());
+    if left != asked {
+        let usd = left.usd.map(money::usd);
+        let tokens = left.tokens.map(|tokens| format!("{} tokens", money::tokens(tokens)));
+        let time = left.time.map(|time| format!("{} s of models", time.as_secs()));
+        let left: Vec<String> = [usd, tokens, time].into_iter().flatten().collect();
+        it.err.write(&format!("budget: writing the plan took some of it; left for the run: {}\n", left.join(", ")))?;
+    }
+    Ok(left)
 }
 
 /// Runs on this thread, with a few more for what blocks.
