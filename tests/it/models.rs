@@ -249,6 +249,27 @@ fn what_its_provider_cuts_off_never_looks_whole_to_a_program() {
 }
 
 #[test]
+fn a_model_that_is_asked_in_a_format_that_it_does_not_understand_is_asked_elsewhere() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let paths = ["/v1/chat/completions", "/v1/responses"];
+    let ask = |model: &str| paths.map(|path| format!("ask {path} '{}'\n", body(model))).concat();
+    task(&repository, "", &format!("{}{}", ask("main"), ask("big-1"))).exits(0);
+    let said = log(&repository);
+    for model in ["main", "big-1"] {
+        for path in paths {
+            says(
+                &said,
+                &[&format!(
+                    "the model `{model}` is not asked at {path}, whose format it does not understand, but at /v1/messages"
+                )],
+            );
+        }
+    }
+    assert_eq!(server.asked().len(), 0);
+}
+
+#[test]
 fn a_tasks_budget_holds_and_the_rest_of_the_run_is_unharmed() {
     let server = ModelServer::acting(vec![hello()]);
     let repository = scene("anthropic", &server.url(), PRICES);

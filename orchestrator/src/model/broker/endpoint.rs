@@ -276,7 +276,10 @@ fn gemini(model: &str, action: &'static str) -> Wanted {
 /// What a program is told when no model was asked.
 fn meaning(error: &AskError) -> (u16, &'static str) {
     match error {
-        AskError::NotAllowed { .. } | AskError::Unknown { .. } | AskError::NoRecording(_) => (404, "not_found_error"),
+        AskError::NotAllowed { .. }
+        | AskError::WrongFormat { .. }
+        | AskError::Unknown { .. }
+        | AskError::NoRecording(_) => (404, "not_found_error"),
         AskError::NoKey { .. } => (401, "authentication_error"),
         AskError::Budget { .. } | AskError::TooSmall(_) | AskError::Unpriced { .. } => (402, "billing_error"),
         AskError::Refused { .. } | AskError::Malformed { .. } | AskError::Tape(_) | AskError::Machine(_) => {

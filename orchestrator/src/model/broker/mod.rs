@@ -109,6 +109,16 @@ pub enum AskError {
         /// What the task names.
         allowed: Arc<[String]>,
     },
+    /// A program asks in a wire format that the model does not understand.
+    #[error("the model `{model}` is not asked at {asked}, whose format it does not understand, but at {}", .instead.join(" or "))]
+    WrongFormat {
+        /// What was asked for, or the task's first.
+        model: String,
+        /// The path that belongs to the format.
+        asked: &'static str,
+        /// Those of the formats that it understands.
+        instead: Vec<&'static str>,
+    },
     /// No such model is described anywhere.
     #[error("there is no model `{model}`: {hint}")]
     Unknown {

@@ -34,6 +34,14 @@ const OUTPUT_UNSAID: u64 = 16_384;
 /// How much of a recording a program is given at once.
 const REPLAYED_CHUNK_BYTES: usize = 64 << 10;
 
+/// Where programs ask, by wire format.
+const PATHS: [(Dialect, &str); 4] = [
+    (Dialect::Anthropic, "/v1/messages"),
+    (Dialect::OpenaiChat, "/v1/chat/completions"),
+    (Dialect::OpenaiResponses, "/v1/responses"),
+    (Dialect::Gemini, "/v1beta/models/MODEL:generateContent"),
+];
+
 /// What a program asks.
 #[derive(Debug)]
 pub struct Asking {
@@ -154,16 +162,35 @@ impl Broker {
     fn named(&self, caller: &Caller, asking: &Asking) -> Result<String, AskError> {
         let fits = |name: &&String| !self.chain_for(name, asking.dialect).is_empty();
         let all = || caller.models.iter().filter(fits);
-        let not_allowed = |model: String| AskError::NotAllowed { model, allowed: Arc::clone(&caller.models) };
         let Some(wanted) = &asking.named else {
-            return all().next().cloned().ok_or_else(|| not_allowed(format!("{:?}", asking.dialect)));
+            return all().next().cloned().ok_or_else(|| self.not_named(caller, asking));
         };
         let is_its_own = |name: &&String| {
             let first = self.chain_for(name, asking.dialect).swap_remove(0);
             first.model == *wanted || first.name == *wanted
         };
         let found = all().find(|name| *name == wanted).or_else(|| all().find(is_its_own));
-        found.cloned().ok_or_else(|| not_allowed(wanted.clone()))
+        found.cloned().ok_or_else(|| self.not_named(caller, asking))
+    }
+
+    /// Why a program means none of the task's models.
+    fn not_named(&self, caller: &Caller, asking: &Asking) -> AskError {
+        let is_meant = |name: &&String| {
+            asking.named.as_ref().is_none_or(|wanted| {
+                let first = self.catalog.chain(name).into_iter().next();
+                *name == wanted || first.is_some_and(|first| first.model == *wanted || first.name == *wanted)
+            })
+        };
+        let Some(name) = caller.models.iter().find(is_meant) else {
+            let model = asking.named.clone().unwrap_or_default();
+            return AskError::NotAllowed { model, allowed: Arc::clone(&caller.models) };
+        };
+        let understands = |(dialect, _): &&(Dialect, &str)| !self.chain_for(name, *dialect).is_empty();
+        AskError::WrongFormat {
+            model: asking.named.clone().unwrap_or_else(|| name.clone()),
+            asked: PATHS.iter().find(|(dialect, _)| *dialect == asking.dialect).map_or("", |(_, path)| path),
+            instead: PATHS.iter().filter(understands).map(|(_, path)| *path).collect(),
+        }
     }
 
     async fn relay_chain(
