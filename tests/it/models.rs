@@ -270,6 +270,16 @@ fn a_model_that_is_asked_in_a_format_that_it_does_not_understand_is_asked_elsewh
 }
 
 #[test]
+fn an_answer_of_which_only_the_connection_is_kept_open_ends() {
+    let server = ModelServer::acting(vec![hello().keeps_open_after(2)]);
+    let repository = scene("anthropic", &server.url(), "output-max = 50\nidle-timeout = '1s'");
+    let ended = task(&repository, "", &format!("ask /v1/messages '{}'", body("main"))).exits(0);
+    assert!(!log(&repository).contains("message_stop"));
+    let called = &ended.events_of("model-called")[0];
+    assert!(called.to_string().contains("it kept the connection open for 3 s and said nothing"), "{called}");
+}
+
+#[test]
 fn a_tasks_budget_holds_and_the_rest_of_the_run_is_unharmed() {
     let server = ModelServer::acting(vec![hello()]);
     let repository = scene("anthropic", &server.url(), PRICES);

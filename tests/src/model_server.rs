@@ -4,8 +4,12 @@
 use std::io::{BufRead as _, BufReader, Read as _, Result, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+/// How often a comment comes where nothing else does.
+const KEPT_OPEN_BY: Duration = Duration::from_millis(100);
 
 /// The server; its threads end with the test's process.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ enum End {
     Closed,
     /// Nothing more comes, and the connection stays open until the other side closes it.
     Hang,
+    /// The same, and comments come all the time.
+    KeepOpen,
 }
 
 impl Act {
@@ -105,6 +111,12 @@ impl Act {
         Act { end: End::Hang, ..self }
     }
 
+    /// Only the first pieces, then nothing but comments, until the other side closes the connection.
+    pub fn keeps_open_after(mut self, pieces: usize) -> Act {
+        self.pieces.truncate(pieces);
+        Act { end: End::KeepOpen, ..self }
+    }
+
     /// Each byte on its own.
     pub fn dripping(mut self) -> Act {
         self.pieces = self.pieces.concat().into_iter().map(|byte| vec![byte]).collect();
@@ -130,6 +142,10 @@ impl Act {
             End::Whole => stream.write_all(b"0\r\n\r\n"),
             End::Cut | End::Closed => Ok(()),
             End::Hang => stream.read_to_end(&mut Vec::new()).map(drop),
+            End::KeepOpen => loop {
+                std::thread::sleep(KEPT_OPEN_BY);
+                stream.write_all(b"3\r\n:\n\n\r\n")?;
+            },
         }
     }
 }

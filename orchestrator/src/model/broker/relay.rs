@@ -10,11 +10,12 @@ use serde_json::{Map, Value};
 use swarm_plans::Provider;
 use swarm_protocol::chat::{Dialect, Reply};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::back::Back;
 use super::catalog::Endpoint;
 use super::claims::{self, Claim};
-use super::exchange::{self, Incoming};
+use super::exchange::{self, Alive, Incoming};
 use super::row::Patience;
 use super::tape::{Heard, Page, Question, Said, Tape};
 use super::told::Call;
@@ -285,8 +286,10 @@ impl Broker {
         let mut unasked = Unasked::of(asking.dialect, &asking.fields, meter.whole);
         let passing = async {
             let mut back = Back::begin(to, &content_type, asking.unmeasured).await?;
+            let mut alive = Alive::new(endpoint.idle, Instant::now());
             while let Some(chunk) = incoming.next().await.map_err(|failure| broke(endpoint, failure))? {
-                meter.read(&chunk);
+                let says = meter.read(&chunk);
+                alive.hears(says, chunk.len(), Instant::now()).map_err(|failure| broke(endpoint, failure))?;
                 back.piece(&unasked.without(&chunk)).await?;
             }
             back.piece(&unasked.rest()).await?;
@@ -418,17 +421,22 @@ impl Meter {
         Meter { decoder: Some(Decoder::new(dialect)), dialect, whole, kept, bytes: Vec::new(), read: 0 }
     }
 
-    fn read(&mut self, chunk: &[u8]) {
+    /// Whether something of the answer is among the bytes; of one that is not understood, anything may be.
+    fn read(&mut self, chunk: &[u8]) -> bool {
         self.read += chunk.len() as u64;
-        if !self.whole
-            && let Some(decoder) = &mut self.decoder
-            && decoder.feed(chunk).is_err()
-        {
-            self.decoder = None;
-        }
         if self.whole || self.kept {
             self.bytes.extend_from_slice(chunk);
         }
+        if self.whole {
+            return !chunk.trim_ascii().is_empty();
+        }
+        let Some(decoder) = &mut self.decoder else { return true };
+        let before = decoder.said();
+        if decoder.feed(chunk).is_err() {
+            self.decoder = None;
+            return true;
+        }
+        decoder.said() > before
     }
 
     /// What it was, and its bytes where they are kept.
