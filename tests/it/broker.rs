@@ -463,6 +463,18 @@ fn a_budget_that_is_too_small_for_one_call_fails_that_call_alone() {
 }
 
 #[test]
+fn a_model_that_no_budget_could_pay_for_is_not_told_of_as_asked() {
+    let (server, spare) = (ModelServer::acting(vec![Act::refusal(404, "")]), ModelServer::acting(vec![hello()]));
+    let main = entry("main", "anthropic", &server.url(), "prices = { input = 0, output = 1 }\nfallbacks = ['spare']");
+    let config = format!("{main}{}", entry("spare", "openrouter", &spare.url(), "prices = { input = 3, output = 15 }"));
+    let small = Budget { usd: Some(0.01), ..Budget::default() };
+    let came = told(scene_with(&config, Tape::Off, small).ask(request("hi")));
+    assert!(came.error().starts_with("anthropic/big-1 does not answer"), "{}", came.error());
+    assert_eq!((server.asked().len(), spare.asked().len(), came.tries()), (1, 0, 1));
+    assert!(matches!(&came.told, RunEvent::ModelCalled { model, .. } if model == "anthropic/big-1"), "{:?}", came.told);
+}
+
+#[test]
 fn a_model_that_means_no_for_itself_alone_is_replaced() {
     let no = |status: u16| Act::refusal(status, "");
     let replaced = [no(529).header("x-should-retry", "false"), no(307).header("location", "http://127.0.0.1:1/")];

@@ -65,6 +65,13 @@ impl Call {
         }
     }
 
+    /// It is for this model, as long as none was asked.
+    pub fn is_for(&mut self, model: &str) {
+        if self.tries == 0 {
+            model.clone_into(&mut self.model);
+        }
+    }
+
     /// One more try, of this model.
     pub fn tries(&mut self, model: &str) {
         self.tries += 1;
@@ -161,7 +168,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.tries > 0 {
+        if !self.model.is_empty() {
             // Nobody waits for it.
             drop(self.tell(CallOutcome::Abandoned));
         }

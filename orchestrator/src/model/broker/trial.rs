@@ -227,7 +227,7 @@ impl Broker {
         call: &mut Call,
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Opened, AskError> {
-        call.tries(&endpoint.name);
+        call.is_for(&endpoint.name);
         let http = self.http()?;
         let underway = match self.underway(caller, endpoint, letter, call, news).await? {
             Ok(underway) => underway,
@@ -330,6 +330,7 @@ impl Broker {
         };
         match entered {
             Ok(pass) => {
+                call.tries(&endpoint.name);
                 // Behind this, a coordinator that dies has it booked by the next.
                 let gone = |JournalGone| AskError::Machine("the journal cannot be written".to_owned());
                 call.sends(held.at_most()).await.map_err(gone)?;
