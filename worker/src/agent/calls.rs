@@ -48,7 +48,7 @@ const SHOWN_BYTES_MAX: usize = 2000;
 /// nothing. What the model says of its work at the end (a report, a plan, a review) reaches its reader as the model said it.
 pub fn decide(gate: &Gate<'_>, tool: &str, input: &Input) -> Decided {
     let first = gate.toolbox.decide(tool, input, gate.rules, gate.mode);
-    if let Decision::Deny(_) = first {
+    if let Decision::Deny(_) | Decision::Malformed(_) = first {
         return Decided { input: input.clone(), source: Source::Model, decision: first, verdict: Verdict::default() };
     }
     let mut verdict = gate.hooks.before_call(tool, gate.toolbox.purpose(tool), input);
@@ -157,6 +157,15 @@ mod tests {
         assert!(result.ends_with(r#"[hook: what ran instead of this call is {"path":"key"}]"#), "{result}");
         let own = run(&free.gate(), "read", &free.decide("key")).0.unwrap();
         assert!(!own.contains("instead"), "{own}");
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_read_is_no_matter_of_permission() {
+        let scene = scene(&[(HookEvent::PreToolUse, "touch asked")], "read(key)");
+        let decision = |tool: &str| decide(&scene.gate(), tool, json!({"odd": 1}).as_object().unwrap()).decision;
+        assert!(matches!(decision("read"), Decision::Malformed(why) if why.starts_with("the arguments do not fit")));
+        assert_eq!(decision("frob"), Decision::Malformed("there is no tool `frob`".to_owned()));
+        assert!(!scene.folder.path().join("asked").exists(), "nobody is asked about it");
     }
 
     #[test]

@@ -268,7 +268,7 @@ impl<O: Outside> Driver<'_, O> {
                 }
             }
             match (self.permit(call, input, &mut acted), effect) {
-                (Err(why), _) => acted.outcomes.push(failed(call, format!("not allowed: {why}"))),
+                (Err(why), _) => acted.outcomes.push(failed(call, why)),
                 (Ok(decided), Effect::Reads) => looks.push((call, decided)),
                 (Ok(decided), Effect::Changes) => acted.take(run(&self.gate, call, &decided)),
             }
@@ -310,10 +310,11 @@ impl<O: Outside> Driver<'_, O> {
         acted.hear(decided.verdict.clone());
         match &decided.decision {
             Decision::Allow => Ok(decided),
-            Decision::Deny(why) => Err(why.clone()),
+            Decision::Malformed(why) => Err(why.clone()),
+            Decision::Deny(why) => Err(format!("not allowed: {why}")),
             Decision::Ask(reason) => match self.outside.permission(&call.name, &decided.input, reason) {
                 PermissionWord::Allow => Ok(decided),
-                PermissionWord::Deny { why } => Err(format!("{reason}; {why}")),
+                PermissionWord::Deny { why } => Err(format!("not allowed: {reason}; {why}")),
             },
         }
     }

@@ -101,7 +101,7 @@ fn visible(setting: &Setting, rules: &Rules) -> Tree {
     let hidden = move |path: &str| match read(path) {
         Decision::Allow => false,
         Decision::Ask(_) => !is_asked_about,
-        Decision::Deny(_) => true,
+        Decision::Deny(_) | Decision::Malformed(_) => true,
     };
     Tree::new(&setting.root, Arc::new(hidden))
 }

@@ -59,6 +59,8 @@ pub enum Decision {
     Ask(String),
     /// No; why, for the model.
     Deny(String),
+    /// There is nothing to decide on: no such call can be made; why, for the model.
+    Malformed(String),
 }
 
 /// A rule.
@@ -279,6 +281,7 @@ mod tests {
             Decision::Allow => "allow",
             Decision::Ask(_) => "ask",
             Decision::Deny(_) => "deny",
+            Decision::Malformed(_) => "malformed",
         }
     }
 

@@ -65,7 +65,7 @@ impl Toolbox {
 
     /// The word of the rules on a call: on all that it is about to do, the strictest counts.
     pub fn decide(&self, name: &str, input: &Input, rules: &Rules, mode: Mode) -> Decision {
-        let Some(tool) = self.find(name) else { return Decision::Deny(unknown(name).0) };
+        let Some(tool) = self.find(name) else { return Decision::Malformed(unknown(name).0) };
         let mut strictest = None;
         let named = tool.acts(input, &mut |act| {
             let decision = rules.decide(name, &act, mode);
@@ -74,9 +74,9 @@ impl Toolbox {
             }
         });
         match (named, strictest) {
-            (Err(refused), _) => Decision::Deny(refused.0),
+            (Err(refused), _) => Decision::Malformed(refused.0),
             (Ok(()), Some(decision)) => decision,
-            (Ok(()), None) => Decision::Deny("nothing would be done".to_owned()),
+            (Ok(()), None) => Decision::Malformed("nothing would be done".to_owned()),
         }
     }
 
@@ -98,6 +98,7 @@ fn strictness(decision: &Decision) -> u8 {
         Decision::Allow => 0,
         Decision::Ask(_) => 1,
         Decision::Deny(_) => 2,
+        Decision::Malformed(_) => 3,
     }
 }
 
@@ -207,7 +208,7 @@ mod tests {
             assert!(matches!(decision, Decision::Deny(_)), "{path}: {decision:?}");
         }
         let outside = toolbox.decide("read", &input(json!({"path": "../x"})), &Rules::default(), Mode::Full);
-        assert!(matches!(outside, Decision::Deny(_)));
+        assert!(matches!(outside, Decision::Malformed(_)));
     }
 
     #[test]
