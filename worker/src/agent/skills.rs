@@ -49,13 +49,25 @@ pub fn of(files: &[SkillFile]) -> (Vec<Skill>, Vec<String>) {
                 continue;
             }
             match &file.text {
-                Some(text) => skills.push(Skill {
-                    name: name.to_owned(),
-                    description: description(text),
-                    folder: format!("{folder}/{name}"),
-                    body: split(text).1.trim().to_owned(),
-                }),
-                None => problems.push(format!("the skill {} is too long, or no text", file.path)),
+                Some(text) => {
+                    let description = description(text).unwrap_or_else(|instead| {
+                        problems.push(format!(
+                            "the head of the skill {} is no YAML and has no line `description: …`: its description is `{instead}`",
+                            file.path
+                        ));
+                        instead
+                    });
+                    skills.push(Skill {
+                        name: name.to_owned(),
+                        description,
+                        folder: format!("{folder}/{name}"),
+                        body: split(text).1.trim().to_owned(),
+                    });
+                }
+                None => problems.push(format!(
+                    "the skill {} is too long, no text, or behind a link that leads out of the repository or nowhere",
+                    file.path
+                )),
             }
         }
     }
@@ -78,13 +90,30 @@ fn split(text: &str) -> (&str, &str) {
     ("", text)
 }
 
-/// What the head says, else the first line of the body that says something.
-fn description(text: &str) -> String {
+/// What the head says, else the first line of the body that says something. A head that is no YAML, often for a colon in its
+/// words, is read for the one line that begins with `description:`.
+///
+/// # Errors
+/// The body's line, where the head cannot be read in either way.
+fn description(text: &str) -> Result<String, String> {
     let (head, body) = split(text);
-    let head: Head = serde_yaml_ng::from_str(head).unwrap_or_default();
     let first = || body.lines().map(|line| line.trim_start_matches('#').trim()).find(|line| !line.is_empty());
-    let words = head.description.unwrap_or_else(|| first().unwrap_or_default().to_owned());
-    words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(DESCRIPTION_CHARS_MAX).collect()
+    let of_body = || one_line(first().unwrap_or_default());
+    if head.trim().is_empty() {
+        return Ok(of_body());
+    }
+    match serde_yaml_ng::from_str::<Head>(head) {
+        Ok(head) => Ok(head.description.map_or_else(of_body, |words| one_line(&words))),
+        Err(_) => {
+            let line = head.lines().find_map(|line| line.strip_prefix("description:")).map(one_line);
+            line.filter(|line| !line.is_empty()).ok_or_else(of_body)
+        }
+    }
+}
+
+fn one_line(words: &str) -> String {
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().filter(|c| !c.is_control()).take(DESCRIPTION_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -111,12 +140,26 @@ mod tests {
         assert_eq!((skills[0].body.as_str(), skills[0].folder.as_str()), ("Do this.", ".swarm/skills/a"));
         assert_eq!(skills[1].body, "# Review\nlook");
         let hidden = "the skill skills/a/SKILL.md is hidden by .swarm/skills/a/SKILL.md, which has its name";
-        assert_eq!(problems, [hidden, "the skill skills/d/SKILL.md is too long, or no text"]);
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0] == hidden && problems[1].starts_with("the skill skills/d/SKILL.md is too long, no text"));
     }
 
     #[test]
     fn a_head_that_cannot_be_read_is_no_harm() {
-        assert_eq!(description("---\n: [\n---\nbody"), "body");
-        assert_eq!(description("---\nno end"), "---");
+        assert_eq!(description("---\n: [\n---\nbody"), Err("body".to_owned()));
+        assert_eq!(description("---\nno end"), Ok("---".to_owned()));
+        let file = SkillFile { path: "skills/a/SKILL.md".to_owned(), text: Some("---\n: [\n---\nbody".to_owned()) };
+        let (skills, problems) = of(&[file]);
+        assert!(skills.len() == 1 && problems[0].contains("skills/a/SKILL.md is no YAML"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_head_that_is_no_strict_yaml_still_says_what_the_skill_is_for() {
+        let said = |line: &str| description(&format!("---\nname: a\n{line}\n---\nbody"));
+        let colon = "Use when: the user says: x";
+        assert_eq!(said(&format!("description: {colon}")), Ok(colon.to_owned()));
+        assert_eq!(said("description: [draft] a skill\r"), Ok("[draft] a skill".to_owned()));
+        assert_eq!(said("description: a \u{1b}b"), Ok("a b".to_owned()));
+        assert_eq!(said("license: MIT"), Ok("body".to_owned()));
     }
 }
