@@ -87,6 +87,21 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
+    /// Why a server cannot be used, with what a person can do where it does not know who asks.
+    fn told(&self, name: &str, failed: Failed) -> String {
+        let Failed { why, is_unauthorized } = failed;
+        match self {
+            Access::SignedIn { command, .. } if is_unauthorized => format!("{why}; to sign in again: {command}"),
+            Access::Open if is_unauthorized => {
+                let (shown, typed) = (sanitize::name(name), sanitize::shell_word(name));
+                format!(
+                    "{why}; where people sign in to it: `login = {{}}` in [servers.{shown}], then swarm login {typed}"
+                )
+            }
+            _ => why,
+        }
+    }
+
     fn secrets(&self) -> Vec<String> {
         match self {
             Access::Open => vec![],
@@ -147,8 +162,8 @@ impl ToolServers {
         let place = self.place(name)?;
         let (server, connection) = (&place.far, place.connection(name).await?);
         let listed = timeout(server.timeout, tool_pages::all(connection.peer())).await;
-        let listed =
-            listed.map_err(|_| late(name, server)).and_then(|listed| listed.map_err(|error| failed(name, &error)));
+        let failed = |error| server.access.told(name, Failed::of(name, &error));
+        let listed = listed.map_err(|_| late(name, server)).and_then(|listed| listed.map_err(failed));
         if listed.is_err() {
             place.forget(&connection).await;
         }
@@ -175,12 +190,7 @@ impl ToolServers {
             }
             answer => answer,
         };
-        let answer = answer.map_err(|failed| match &place.far.access {
-            Access::SignedIn { command, .. } if failed.is_unauthorized => {
-                format!("{}; to sign in again: {command}", failed.why)
-            }
-            _ => failed.why,
-        });
+        let answer = answer.map_err(|failed| place.far.access.told(name, failed));
         let masked = place.mask_in_time(name).await?;
         let fit = |text: String| cut(&masked.text(&text));
         answer.map(fit).map_err(fit)
@@ -215,18 +225,31 @@ async fn call_once(place: &Arc<Place>, name: &str, asked: CallToolRequestParams)
         Ok(Ok(Given::Otherwise)) => return Err(format!("server `{name}` wants what is not offered here").into()),
         // An error of the tool is an answer; anything else may have broken the connection.
         Ok(Err(error @ rmcp::ServiceError::McpError(_))) => return Err(failed(name, &error).into()),
-        Ok(Err(error)) => Failed { why: failed(name, &error), is_unauthorized: is_unauthorized(&error) },
+        Ok(Err(error)) => Failed::of(name, &error),
         Err(_) => late(name, server).into(),
     };
     place.forget(&connection).await;
     Err(failed)
 }
 
-/// Whether a server answered that it does not know who asks.
-fn is_unauthorized(error: &rmcp::ServiceError) -> bool {
-    let rmcp::ServiceError::TransportSend(error) = error else { return false };
-    let failure = error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>();
-    matches!(failure, Some(StreamableHttpError::AuthRequired(_)))
+impl Failed {
+    fn of(name: &str, error: &rmcp::ServiceError) -> Failed {
+        let is_unauthorized = match error {
+            rmcp::ServiceError::TransportSend(error) => is_unauthorized(&*error.error),
+            _ => false,
+        };
+        Failed { why: failed(name, error), is_unauthorized }
+    }
+}
+
+/// Whether a server answered that it does not know who asks, with or without saying how to sign in.
+fn is_unauthorized(error: &(dyn std::error::Error + 'static)) -> bool {
+    // The library tells of the status in words alone where there is no `WWW-Authenticate`.
+    match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+        Some(StreamableHttpError::AuthRequired(_)) => true,
+        Some(StreamableHttpError::UnexpectedServerResponse(told)) => told.starts_with("HTTP 401"),
+        _ => false,
+    }
 }
 
 fn late(name: &str, server: &FarServer) -> String {
@@ -401,6 +424,18 @@ mod tests {
         let locked = servers.offered("locked").await.unwrap_err();
         assert_eq!(locked, "server `locked` cannot be used: the variable T is not set");
         assert!(!format!("{servers:?}").contains("token-1234567"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_know_who_asks_is_told_of_with_the_way_to_sign_in() {
+        let base = site("token-1234567").await;
+        let why = servers(&base, Access::Open, 60_000).offered("docs").await.unwrap_err();
+        assert!(
+            why.ends_with("; where people sign in to it: `login = {}` in [servers.docs], then swarm login docs"),
+            "{why}"
+        );
+        let why = servers(&base, Access::Token("other-token-7".to_owned()), 60_000).offered("docs").await.unwrap_err();
+        assert!(why.contains("401") && !why.contains("swarm login"), "{why}");
     }
 
     #[tokio::test]

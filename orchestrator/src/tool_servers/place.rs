@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url, redirect};
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
-use rmcp::service::{Peer, RunningService};
+use rmcp::service::{ClientInitializeError, Peer, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::auth::{AuthClient, AuthError, AuthorizationManager, ClientCredentialsConfig, OAuthState};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::exchange::{EVENT_BYTES_MAX, Exchange};
-use super::{Access, FarServer, late, tokens};
+use super::{Access, Failed, FarServer, is_unauthorized, late, tokens};
 use crate::lookups::Lookups;
 use crate::secrets::Secrets;
 
@@ -105,12 +105,16 @@ impl Place {
         let place = Arc::clone(self);
         let made = tokio::spawn(async move { timeout(place.far.timeout + RENEWAL_MAX, place.connect()).await });
         let made = timeout(server.timeout, made).await.map_err(|_| late(name, server))?;
-        let made = made.map_err(|error| error.to_string()).and_then(|made| made.map_err(|_| late(name, server))?);
+        let made = made.map_err(|error| Failed::from(error.to_string()));
+        let made = made.and_then(|made| made.map_err(|_| Failed::from(late(name, server)))?);
         match made {
             Ok(connection) => Ok(Arc::clone(running.insert(Arc::new(connection)))),
-            Err(why) => Err(hosts_alone(
-                &self.mask_in_time(name).await?.text(&format!("server `{name}` cannot be used: {why}")),
-            )),
+            Err(failed) => {
+                let why = server.access.told(name, failed);
+                Err(hosts_alone(
+                    &self.mask_in_time(name).await?.text(&format!("server `{name}` cannot be used: {why}")),
+                ))
+            }
         }
     }
 
@@ -139,7 +143,7 @@ impl Place {
         mask.clone()
     }
 
-    async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&self) -> Result<Connection, Failed> {
         // Known before anything is sent: the library may talk of what it sends.
         self.mask().await;
         let (client, config) = self.far.client()?;
@@ -238,7 +242,7 @@ pub(super) fn guarded(url: &str) -> Result<Url, String> {
     Err("a secret travels over https only".to_owned())
 }
 
-async fn serve<T>(transport: T) -> Result<Service, String>
+async fn serve<T>(transport: T) -> Result<Service, Failed>
 where
     T: rmcp::transport::Transport<RoleClient> + 'static,
     T::Error: Error + Send + Sync + 'static,
@@ -247,7 +251,19 @@ where
         ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
     let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
     let client = ClientConfig::new(ClientCapabilities::default(), me);
-    client.serve_with_lifecycle(transport, newest).await.map_err(|error| tool_fault::of_beginning(&error))
+    client
+        .serve_with_lifecycle(transport, newest)
+        .await
+        .map_err(|error| Failed { why: tool_fault::of_beginning(&error), is_unauthorized: is_refused(&error) })
+}
+
+/// Whether a server that was greeted does not know who does that.
+fn is_refused(error: &ClientInitializeError) -> bool {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => is_unauthorized(&*error.error),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => is_refused(fallback),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -413,6 +413,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_token_that_was_taken_back_is_told_of_with_the_way_to_sign_in_again() {
+        let scene = Scene::new(3600).await;
+        scene.signed_in().await;
+        // The server gave a newer one meanwhile, and knows that alone.
+        scene.asked.lock().unwrap().tokens.push(String::new());
+        let why = scene.call().await.unwrap_err();
+        assert!(why.contains("cannot be used") && why.ends_with("; to sign in again: swarm login docs"), "{why}");
+    }
+
+    #[tokio::test]
     async fn a_token_that_is_renewed_too_late_for_a_call_is_kept_for_the_next() {
         let scene = Scene::new(1).await;
         scene.signed_in().await;
