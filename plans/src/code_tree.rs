@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use minijinja::Value;
-use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Compare, Expr, ForLoop, IfCond, Stmt};
+use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Compare, Expr, ForLoop, IfCond, Stmt, WithBlock};
 use minijinja::machinery::{Span, parse};
 use minijinja::syntax::SyntaxConfig;
 
@@ -116,9 +116,37 @@ impl<'t> Walk<'t> {
                 self.expression(&set.expr);
                 self.give(&set.target);
             }
-            // No plan says any of these: see `growth.rs`.
-            Stmt::WithBlock(_) | Stmt::SetBlock(_) | Stmt::AutoEscape(_) | Stmt::FilterBlock(_) | Stmt::Do(_) => {}
+            // Plans that began earlier say these; of new ones `growth.rs` refuses them.
+            Stmt::WithBlock(one) => self.with(one),
+            Stmt::SetBlock(set) => {
+                self.statements(&set.body);
+                set.filter.iter().for_each(|filter| self.expression(filter));
+                self.give(&set.target);
+            }
+            Stmt::AutoEscape(one) => {
+                self.expression(&one.enabled);
+                self.statements(&one.body);
+            }
+            Stmt::FilterBlock(one) => {
+                self.statements(&one.body);
+                self.expression(&one.filter);
+            }
+            Stmt::Do(one) => {
+                self.expression(&one.call.expr);
+                self.arguments(&one.call.args, Some(THROUGH));
+            }
         }
+    }
+
+    /// Each name is given before the next value is looked at.
+    fn with(&mut self, one: &WithBlock<'t>) {
+        self.given.push(HashSet::new());
+        for (target, value) in &one.assignments {
+            self.expression(value);
+            self.give(target);
+        }
+        self.statements(&one.body);
+        self.given.pop();
     }
 
     fn statements(&mut self, statements: &[Stmt<'t>]) {

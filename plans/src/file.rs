@@ -565,6 +565,10 @@ mod tests {
             "[tasks.a]\nrun = 'x'\n[merge]\nmode = 'none'\nverify = 'x'\npublish = 'prefix'\n",
             "[tasks.-a]\nrun = 'x'\n[sandbox.-s]\n",
             "[tasks.a]\nrun = \"{{ 'a' * 3 }}\"\n",
+            "[vars]\nv = 'a'\n[tasks.a]\nrun = \"{% with x = vars.v %}{{ x }}{{ vars.v }}{% endwith %}\"\n",
+            "[vars]\nv = 'a'\n[tasks.a]\nrun = \"{% set x %}{{ vars.v }}{% endset %}{{ x }}\"\n",
+            "[vars]\nv = 'a'\n[tasks.a]\nrun = \"{% filter replace(vars.v, 'b') %}{{ vars.v }}{% endfilter %}\"\n",
+            "[vars]\nv = 'a'\n[tasks.a]\nrun = \"{% autoescape false %}{{ vars.v }}{% endautoescape %}\"\n",
             "[tasks.a]\nrun = \"{% set x = 'a' ~ 'b' %}{{ x }}\"\nif = \"'a' * 2 == 'aa'\"\n",
             "[tasks.a]\nallow-failure = true\nrun = 'x'\n[tasks.r]\nagent = { prompt = 'r' }\nreview = ['a']\n",
         ] {

@@ -7,12 +7,27 @@ use swarm_plans::{Beside, SourceFile, TaskGraph};
 use swarm_tests::{Repository, Swarm};
 
 /// Plans that nobody may begin any more; what one of them comes to is in the file `a`.
-const PLANS: [(&str, &str, &str); 4] = [
+const PLANS: [(&str, &str, &str); 7] = [
     ("a template repeats", "[tasks.t]\nenv = { A = \"{{ 'ab' * 2 }}\" }\nrun = 'echo \"$A\" > a'\n", "abab\n"),
     (
         "a name is given to what was joined",
         "[vars]\nv = 'abc'\n[tasks.t]\nenv = { A = \"{% set x = vars.v ~ 'd' %}{{ x|length }}\" }\nrun = 'echo \"$A\" > a'\n",
         "4\n",
+    ),
+    (
+        "names are given for a while",
+        "[vars]\nv = 'abc'\n[tasks.t]\nenv = { A = \"{% with x = vars.v, y = x %}{{ y }}{{ vars.v }}{% endwith %}\" }\nrun = 'echo \"$A\" > a'\n",
+        "abcabc\n",
+    ),
+    (
+        "a name is given to a text",
+        "[vars]\nv = 'abc'\n[tasks.t]\nenv = { A = \"{% set x | upper %}{{ vars.v }}{% endset %}{{ x }}\" }\nrun = 'echo \"$A\" > a'\n",
+        "ABC\n",
+    ),
+    (
+        "a filter is around a text",
+        "[vars]\nv = 'abc'\n[tasks.t]\nenv = { A = \"{% autoescape false %}{% filter replace(vars.v, 'x') %}{{ vars.v }}d{% endfilter %}{% endautoescape %}\" }\nrun = 'echo \"$A\" > a'\n",
+        "xd\n",
     ),
     ("a name begins with a dash", "[tasks.-t]\nrun = 'echo dash > a'\n", "dash\n"),
     (
