@@ -4,13 +4,14 @@
 //! Comments (`{# #}`) are not part of the language, because `${#name}` is a common word in shell scripts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 
-use crate::code_spans::{Code, Excess, NO_COMMENT, excess};
+use crate::code_spans::{Code, Excess, NO_COMMENT, excess, spans};
 use crate::code_tree::{CodeTree, Origin};
 use crate::diagnostic::{Diagnostic, Location};
 use crate::filters;
@@ -131,6 +132,8 @@ pub(crate) struct Engine {
     known: HashMap<(Dialect, Arc<str>), Arc<Compiled>>,
     /// What code would let grow.
     growth: fn(&str, Code) -> Option<Excess>,
+    /// A `$` before braces, which would stay.
+    lone_dollar: fn(&str, Code) -> Option<Range<usize>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -155,12 +158,13 @@ impl Engine {
         filters::bound(&mut text);
         let mut glob = text.clone();
         glob.set_formatter(write_glob_literal);
-        Engine { vars: Value::from_pairs::<_, &str, Value>([]), text, glob, known: HashMap::new(), growth }
+        let (vars, known) = (Value::from_pairs::<_, &str, Value>([]), HashMap::new());
+        Engine { vars, text, glob, known, growth, lone_dollar }
     }
 
-    /// One for the plan of a run that began: what its templates let grow, they did then.
+    /// One for the plan of a run that began: what its templates let grow, and what they left in a text, they did then.
     pub fn of_recorded() -> Self {
-        Engine { growth: |_, _| None, ..Engine::new() }
+        Engine { growth: |_, _| None, lone_dollar: |_, _| None, ..Engine::new() }
     }
 
     /// Keeps the plan's variables in the form in which templates read them.
@@ -232,6 +236,13 @@ impl Engine {
         if let Some(excess) = excess(source, code).or_else(|| (self.growth)(source, code)) {
             let error = Diagnostic::error(inside(at, raw, source, excess.at), excess.message);
             return Err(Box::new(error.hint("reckon it in the task itself, and keep its template short")));
+        }
+        if let Some(range) = (self.lone_dollar)(source, code) {
+            let written = source[range.start + 1..range.end].to_owned();
+            let error =
+                Diagnostic::error(inside(at, raw, source, range), "the `$` before these braces stays in the text");
+            let hint = format!("write {written}; one that shall stay there is {{% raw %}}${{% endraw %}}{written}");
+            return Err(Box::new(error.hint(hint)));
         }
         let key = self.known.len().to_string();
         let environment = match dialect {
@@ -329,8 +340,14 @@ impl std::io::Write for Bounded {
     }
 }
 
+/// Braces with a `$` before them, as GitHub Actions writes its expressions: where they begin and end.
+fn lone_dollar(text: &str, code: Code) -> Option<Range<usize>> {
+    let braces = spans(text, code).into_iter().filter(|span| text[..span.start].ends_with("${{"));
+    braces.map(|span| span.start - 3..(span.end + 2).min(text.len())).next()
+}
+
 /// The place of `range` (bytes of the unescaped `source`) when the text is written without escapes, else the whole value.
-fn inside(at: Location, raw: &str, source: &str, range: std::ops::Range<usize>) -> Location {
+fn inside(at: Location, raw: &str, source: &str, range: Range<usize>) -> Location {
     match raw.find(source) {
         Some(offset) if range.end <= source.len() && range.start < range.end => {
             let base = at.start as usize + offset;
@@ -404,6 +421,28 @@ mod tests {
         let values: BTreeMap<&str, Value> = values.into_iter().map(|(name, text)| (name, json(text))).collect();
         let rendered = engine.render(&template, &values).unwrap_or_else(|error| error);
         assert_eq!(rendered, r#"true null ["a",1] {"b":false} 1.5 it's [1] [0,1]"#);
+    }
+
+    #[test]
+    fn a_dollar_before_braces_is_a_mistake_unless_it_is_raw_or_a_run_began_with_it() {
+        let at = Location::new(0, 5..30);
+        let raw = "env='a ${{ vars.os }}'";
+        let read = |mut engine: Engine, source: &str| engine.compile(source, at, raw, Dialect::Text).map(drop);
+        let error = read(Engine::new(), "a ${{ vars.os }}").expect_err("it stays there");
+        assert_eq!(&raw[error.span.start - 5..error.span.end - 5], "${{ vars.os }}");
+        assert_eq!(
+            error.hint.as_deref(),
+            Some("write {{ vars.os }}; one that shall stay there is {% raw %}${% endraw %}{{ vars.os }}")
+        );
+        for fine in [
+            "{% raw %}${% endraw %}{{ vars.os }}",
+            "$ {{ vars.os }}",
+            "{% raw %}${{ x }}{% endraw %}",
+            "${x} {{ vars.os }}",
+        ] {
+            assert!(read(Engine::new(), fine).is_ok(), "{fine}");
+        }
+        assert!(read(Engine::of_recorded(), "a ${{ vars.os }}").is_ok());
     }
 
     fn check(dialect: Dialect, source: &str, expected: &str) {
