@@ -58,7 +58,10 @@ pub fn duration(text: &str) -> Result<Duration, Misread> {
         rest = after.trim_start();
     }
     match u64::try_from(total) {
-        Ok(0) => Err((format!("`{text}` is no time at all"), "leave the key out for no limit".to_owned())),
+        Ok(0) => Err((
+            format!("`{text}` is no time at all"),
+            "leave a limit out for none; of `retry`, backoff = \"none\" waits for nothing".to_owned(),
+        )),
         Ok(total) => Ok(Duration::from_nanos(total)),
         Err(_) => Err((format!("`{text}` is more than 500 years"), "leave the key out for no limit".to_owned())),
     }
