@@ -305,7 +305,11 @@ pub(crate) const TASK: &[Key] = &[
     now("needs", Kind::Either(&[LINES, Kind::Line]), "Tasks, instances like build[profile=release], or \"*\"."),
     now("foreach", Kind::Named(&FOREACH), "One instance for each item."),
     now("foreach-batch", Kind::Integer(1, COUNT_MAX), "Items that one instance gets."),
-    now("foreach-max", Kind::Integer(1, COUNT_MAX), "The most items of a fan-out; more is an error."),
+    now(
+        "foreach-max",
+        Kind::Integer(1, COUNT_MAX),
+        "The most items of a fan-out, however many foreach-batch gives to an instance; more is an error.",
+    ),
     now("matrix", Kind::Named(&Kind::Filled(&Kind::Any)), "One instance for each combination."),
     now("matrix-exclude", Kind::List(&Kind::Named(&Kind::Any)), "Combinations to leave out."),
     now(
