@@ -162,7 +162,8 @@ impl RunError {
                 ))
             }
             RunError::Setup(error) if !error.is_the_machines() => Some(
-                "mend `setup` in the plan, or what it lacks here; `swarm exec -- COMMAND` tries one in such a cage"
+                "mend `setup` in the plan, or what it lacks here: swarm logs '[workspace] setup' has all that it printed, and `swarm \
+                 exec -- COMMAND` tries one in such a cage"
                     .to_owned(),
             ),
             RunError::Resume(error) => Some(error.hint()),
@@ -318,6 +319,8 @@ mod tests {
             let error = RunError::Setup(SetupError::Base(error)).cut(&run, Begun::Now);
             assert_eq!((error.exit_code(), matches!(error, RunError::Cut { .. })), (code, resumable), "{error}");
             assert!(error.hint().is_some(), "{error}");
+            let names_the_log = error.hint().is_some_and(|hint| hint.contains("swarm logs '[workspace] setup'"));
+            assert_eq!(names_the_log, !resumable, "{error}");
         }
         let of_a_resumed_run = RunError::Setup(SetupError::Base(left())).cut(&run, Begun::Before);
         assert!(matches!(of_a_resumed_run, RunError::Cut { .. }), "what it has done waits");
