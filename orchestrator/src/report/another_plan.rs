@@ -4,7 +4,7 @@
 use swarm_protocol::Ended;
 
 use crate::event::AttemptEnd;
-use crate::journal::InstanceState;
+use crate::journal::{InstanceState, RunState};
 
 /// What another plan or another base would allow that an instance failed without: the line of what it changed, or those of what its
 /// cage refused.
@@ -40,11 +40,32 @@ pub(super) fn limit_to_raise(instance: &InstanceState) -> Option<&str> {
     }
 }
 
+/// The words of a retry without which agents come to the same: a budget was spent, or is too small for one call.
+pub(super) fn more_budget(state: &RunState) -> &'static str {
+    let is_spent = |instance: &InstanceState| {
+        let end = instance.last_attempt().and_then(|attempt| attempt.end());
+        matches!(end, Some(AttemptEnd::Agent { spent: Some(_), .. }))
+    };
+    if state.instances.values().any(is_spent) { " --budget-usd N (or --budget-tokens N)" } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
+    use swarm_protocol::agent::AgentStatus;
+
     use super::*;
+    use crate::event::Whose;
     use crate::journal::replay;
     use crate::report::story::{added, ended, recorded};
+
+    #[test]
+    fn a_retry_behind_a_spent_budget_is_given_more() {
+        let said = |spent: Option<Whose>| {
+            let end = AttemptEnd::Agent { status: AgentStatus::Unanswered, detail: String::new(), spent };
+            more_budget(&replay(&recorded(vec![added(&[("a", &[])]), ended("a", 1, end, 1, 0)])))
+        };
+        assert_eq!([said(Some(Whose::Run)), said(None)], [" --budget-usd N (or --budget-tokens N)", ""]);
+    }
 
     #[test]
     fn a_check_that_passes_before_the_work_does_so_again() {

@@ -7,7 +7,7 @@ use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 use swarm_protocol::agent::AgentStatus;
 
-use super::another_plan::{allowed_with, is_done_already, limit_to_raise, wants_another_plan};
+use super::another_plan::{allowed_with, is_done_already, limit_to_raise, more_budget, wants_another_plan};
 use super::exit::{self, is_resumable};
 use super::landings::{Entry, Landing, landings};
 use super::words::{self, Style, Tone};
@@ -375,7 +375,7 @@ impl Summary<'_> {
                 steps.extend(all.any(|n| self.gate_said_something(n)).then(|| self.gate_log()));
             }
             Some(_) if self.is_retry_worthwhile() => {
-                steps.push(format!("swarm retry {}", self.run()));
+                steps.push(format!("swarm retry {}{}", self.run(), more_budget(self.state)));
             }
             Some(_) | None => {}
         }
