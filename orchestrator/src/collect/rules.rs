@@ -1,6 +1,8 @@
 //! What may stand in a result beyond what a single name says: where links may point, what may stand where something else is
 //! expected.
 
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -10,6 +12,49 @@ use git2::{Odb, Oid};
 use super::{Refusal, names, steering};
 use crate::entry_name::{check_path, is_git_dir, is_state_marker, is_steering_file};
 use crate::tree::{self, Difference, EXECUTABLE, Entry, FILE, SYMLINK, TreeError};
+
+/// What is said of a link that leads elsewhere on each machine.
+const ABSOLUTE: &str = "a link to an absolute path: make it relative (ln -srf TARGET LINK)";
+
+/// The links of a tree, for who judges those of another one: where a link to an absolute path stands already, it may move.
+#[derive(Debug)]
+pub struct LinksOf {
+    tree: Oid,
+    /// The contents of all of them; read when it is asked about the first.
+    contents: OnceCell<HashSet<Oid>>,
+}
+
+impl LinksOf {
+    /// Those of a tree.
+    pub fn tree(tree: Oid) -> Self {
+        LinksOf { tree, contents: OnceCell::new() }
+    }
+
+    /// Judges a link at `path` with the content `id`, which is `target`, as [`check_link`] does.
+    ///
+    /// # Errors
+    /// Those of reading the tree; within, the reason, for people.
+    pub fn check(
+        &self,
+        odb: &Odb<'_>,
+        path: &[u8],
+        (id, target): (Oid, &[u8]),
+    ) -> Result<Result<(), &'static str>, TreeError> {
+        match check_link(path, target) {
+            Err(reason) if reason == ABSOLUTE && self.hold(odb, id)? => Ok(Ok(())),
+            judged => Ok(judged),
+        }
+    }
+
+    fn hold(&self, odb: &Odb<'_>, id: Oid) -> Result<bool, TreeError> {
+        if let Some(contents) = self.contents.get() {
+            return Ok(contents.contains(&id));
+        }
+        let files = tree::diff(odb, None, Some(self.tree))?.into_iter().filter_map(|file| file.new);
+        let links = files.filter(|entry| entry.mode == SYMLINK).map(|entry| entry.id).collect();
+        Ok(self.contents.get_or_init(|| links).contains(&id))
+    }
+}
 
 /// Judges a link at `path` that was not there before.
 ///
@@ -24,7 +69,7 @@ pub fn check_link(path: &[u8], target: &[u8]) -> Result<(), &'static str> {
         return Err("a link in the place of a file that steers git");
     }
     if target.starts_with(b"/") {
-        return Err("a link to an absolute path");
+        return Err(ABSOLUTE);
     }
     if target.contains(&0) {
         return Err("a link with a NUL in its target");
@@ -52,10 +97,11 @@ pub fn check_link(path: &[u8], target: &[u8]) -> Result<(), &'static str> {
 /// Those of reading trees, and the links and steering files that differ.
 pub fn judge_together(odb: &Odb<'_>, below: Oid, result: Oid) -> Result<Option<Refusal>, TreeError> {
     let differences = tree::diff(odb, Some(below), Some(result))?;
+    let links = LinksOf::tree(below);
     for Difference { path, new, .. } in &differences {
         let Some(entry) = new.map(Entry::canonical) else { continue };
         let judged = match entry.mode {
-            SYMLINK => check_link(path, odb.read(entry.id)?.data()),
+            SYMLINK => links.check(odb, path, (entry.id, odb.read(entry.id)?.data()))?,
             FILE | EXECUTABLE if steering::is_judged(path) => steering::check(path, odb.read(entry.id)?.data()),
             _ => Ok(()),
         };

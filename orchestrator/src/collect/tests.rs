@@ -193,6 +193,7 @@ fn locked_files_and_folders_are_read_all_the_same() {
 #[test]
 fn links_of_the_base_stay_and_new_ones_are_judged() {
     check("ln -s ../README dir/up; touch -h out", "A 120000 dir/up\n");
+    check("mv out dir/away; cp -P dir/away too", "A 120000 dir/away\nD 000000 out\nA 120000 too\n");
 }
 
 /// The worktree must be refused with a reason that contains `expected`.
@@ -227,7 +228,7 @@ fn repositories_inside_are_refused() {
 
 #[test]
 fn links_out_of_the_tree_are_refused() {
-    check_refused("ln -s /etc/passwd new", "absolute");
+    check_refused("ln -s /etc/hosts new", "absolute path: make it relative (ln -srf");
     check_refused("ln -s ../../x dir/new", "out of the tree");
     check_refused("ln -sf /etc/shadow out", "absolute");
     check_refused("ln -s .git/config new", "git directory");
@@ -442,7 +443,7 @@ fn a_file_that_holds_a_secret_is_refused_by_its_name_unless_the_repository_tells
 
 #[test]
 fn of_a_refused_worktree_all_is_kept_but_what_is_refused() {
-    let script = "echo work > work; echo 2 > dir/a; ln -s /etc/passwd new; ln -sf /etc/shadow link; git init -q sub; \
+    let script = "echo work > work; echo 2 > dir/a; ln -s /etc/hosts new; ln -sf /etc/shadow link; git init -q sub; \
                   touch Case case; mkdir .GIT; touch .GIT/config; truncate -s 1T huge; echo > \"$(printf 'b\\\\ad\\n')\"";
     for backend in BACKENDS {
         let scene = scene(backend, &FILES, &[]);
@@ -500,7 +501,7 @@ fn of_many_names_that_collide_one_each_is_kept_and_the_rest_is_counted() {
 fn a_refused_worktree_leaves_no_blob_behind() {
     let scene = scene(Backend::Copy, &FILES, &[]);
     put(&scene.worktree.written_dir().join("README"), "a content that nothing else has");
-    put(&scene.worktree.written_dir().join("new"), "->/etc/passwd");
+    put(&scene.worktree.written_dir().join("new"), "->/etc/hosts");
     assert!(matches!(scene.collect(None, &CollectLimits::default()), Collected::Refused(_)));
     let id = Oid::hash_object(ObjectType::Blob, b"a content that nothing else has").expect("an id");
     let git = scene.repository.handle().expect("a handle");

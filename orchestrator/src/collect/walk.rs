@@ -13,7 +13,8 @@ use git2::{ObjectType, Odb, Oid};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use super::ignore_rules::{IGNORE_FILE_BYTES_MAX, IgnoreRules, Kind};
-use super::{CollectError, CollectLimits, Refusal, Terms, display_path, ignore_rules, rules, steering, tells};
+use super::rules::LinksOf;
+use super::{CollectError, CollectLimits, Refusal, Terms, display_path, ignore_rules, steering, tells};
 use crate::base::index_file::{Index, Presence, Stat};
 use crate::base::{Extent, read_index};
 use crate::entry_name::{check_component, is_git_dir};
@@ -132,6 +133,7 @@ pub(super) fn walk(
         limits: &terms.limits,
         secrets: &terms.secrets,
         hostile,
+        links: LinksOf::tree(worktree.layers().tree),
         index,
         sparse,
         untracked,
@@ -187,6 +189,7 @@ struct Walk<'a> {
     limits: &'a CollectLimits,
     secrets: &'a Secrets,
     hostile: Hostile,
+    links: LinksOf,
     /// Copy backend only: what the files looked like when the worker got them.
     index: Option<Index>,
     /// Overlay backend only: which files the worker got, where these are not all.
@@ -378,7 +381,8 @@ impl Walk<'_> {
         // Folders on the way that are new were never judged.
         crate::entry_name::check_path(path).map_err(|reason| self.hostile(path, reason))?;
         if mode == SYMLINK {
-            rules::check_link(path, &bytes).map_err(|reason| self.hostile(path, reason))?;
+            let judged = self.links.check(self.odb, path, (id, &bytes))?;
+            judged.map_err(|reason| self.hostile(path, reason))?;
         }
         let before = || match base.filter(|base| !base.is_tree() && base.mode != GITLINK) {
             Some(base) => Ok(self.odb.read(base.id)?.data().to_vec()),
