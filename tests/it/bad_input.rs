@@ -549,4 +549,21 @@ fn check_names_a_module_that_is_not_there_and_a_base_that_is_no_commit() {
     let told = check("base.toml", "base = 'nonsuch'\n[tasks.a]\nrun = 'true'\n");
     let warning = "warning: a run stops here at once: find a commit named \"nonsuch\"\nhint: git rev-parse --verify";
     says(&told, &["is in order as a plan", warning]);
+
+/// What a run would stop at is said once, and no more once it is allowed.
+#[test]
+fn a_check_hears_that_the_models_of_a_plan_are_trusted() {
+    let repository = Repository::with(&[("f", "f\n")]);
+    let plan = "version = 1\n[models.main]\nprovider = 'openai'\nmodel = 'm'\nbase-url = 'http://127.0.0.1:9/v1'\n\
+                key = { env = 'MY_KEY' }\nprices = { input = 1.0, output = 1.0 }\n[budget]\nusd = 1.0\n\
+                [tasks.t]\nagent = { prompt = 'p', model = 'main' }\n";
+    let file = repository.beside("it.toml");
+    std::fs::write(&file, plan).expect("space");
+    let words = ["check", file.to_str().expect("UTF-8"), "--trust-models"];
+    let said = |words: &[&str]| Swarm::new(&repository, words).env("MY_KEY", "k").exits(0);
+    let stops = said(&words[..2]);
+    assert_eq!(stops.err.matches("a run stops here at once").count(), 1, "{stops}");
+    assert!(stops.err.contains("--trust-models"), "{stops}");
+    let trusted = said(&words);
+    assert!(!trusted.err.contains("a run stops here"), "{trusted}");
 }

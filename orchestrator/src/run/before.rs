@@ -171,8 +171,14 @@ pub fn obstacles(
     repository: &Repository,
     state: &StateDir,
 ) -> Result<Vec<RunError>, RunError> {
-    let mut found: Vec<RunError> = keys_are_here(plan, settings).err().into_iter().collect();
-    found.extend(prices_are_here(plan, settings).err());
+    let mut found: Vec<RunError> = match catalog(plan, settings) {
+        // Neither keys nor prices are looked for among models that may not be asked at all.
+        Err(error) => vec![error.into()],
+        Ok(_) => [keys_are_here(plan, settings), prices_are_here(plan, settings)]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect(),
+    };
     match target::choose(repository, plan, settings, repository.resolve(&plan.base)?) {
         Err(RunError::Target(error)) => found.push(error.into()),
         chosen => drop(chosen?),

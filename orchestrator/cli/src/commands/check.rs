@@ -9,7 +9,7 @@ use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::run::before::obstacles;
 use swarm_orchestrator::run::unmatched::unmatched;
 use swarm_orchestrator::run::{RunError, answer_globs, hidden_in_vain};
-use swarm_orchestrator::settings::{HostNetwork, Settings};
+use swarm_orchestrator::settings::{HostNetwork, PlanModels, Settings};
 use swarm_orchestrator::state::StateDir;
 use swarm_plans::overlap::Completeness;
 use swarm_plans::scope::Meeting;
@@ -33,6 +33,9 @@ pub struct Check {
     allow_host_network: bool,
     #[command(flatten)]
     allow: Allow,
+    /// As `swarm run` takes it.
+    #[arg(long)]
+    trust_models: bool,
 }
 
 /// Overlaps that are named; more are counted.
@@ -119,7 +122,12 @@ fn obstacles_here(
     repository: &Repository,
     it: &Surroundings,
 ) -> Result<(Vec<Diagnostic>, Vec<String>), Failure> {
-    let settings = Settings { allowed: args.allow.allow.clone(), host_network: args.network(), ..plain_settings(it)? };
+    let settings = Settings {
+        allowed: args.allow.allow.clone(),
+        host_network: args.network(),
+        plan_models: if args.trust_models { PlanModels::Trusted } else { PlanModels::Bounded },
+        ..plain_settings(it)?
+    };
     let state = it.state_of(repository);
     if let Err(error) = has_room(repository.place(), &state) {
         return Ok((Vec::new(), vec![warning(&error.to_string(), error.hint().as_deref())]));
