@@ -9,7 +9,7 @@ use super::exit::{self, told};
 use super::landings::Fates;
 use super::words;
 use super::{LogTail, account, lines, sanitize, status};
-use crate::event::{Fate, GivenUp, InstanceResult};
+use crate::event::{Fate, GivenUp, InstanceResult, OnFailure};
 use crate::executor::verify::VERIFY;
 use crate::ids::Attempt;
 use crate::journal::{InstanceState, RunState};
@@ -38,9 +38,31 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
             let text = |result| lines::result_text(state, result, instance.cause(), instance);
             let said = instance.result().map(text).filter(|text| !text.is_empty());
             let models = instance.models().map(super::money::spending);
-            said.into_iter().chain(account::line(instance)).chain(models).collect::<Vec<_>>().join("; ")
+            let notes = instance.last_attempt().map_or(&[][..], |attempt| attempt.notes());
+            let notes = notes.iter().map(|note| sanitize::name(note));
+            let said = said.into_iter().chain(account::line(instance)).chain(models).chain(notes);
+            said.chain(left_files(state, id, instance)).collect::<Vec<_>>().join("; ")
         },
     })
+}
+
+/// The command that copies what a task that did not pass left in `$SWARM_ARTIFACTS`.
+fn left_files(state: &RunState, id: &InstanceId, instance: &InstanceState) -> Option<String> {
+    let run = state.run.as_ref().map_or("", |run| &run.0);
+    let is_left = instance.left_files() && instance.result().is_some_and(fell_short);
+    is_left.then(|| format!("files that it left: {}", super::handed::command(run, &id.0)))
+}
+
+/// Whether a result is a failure of the task itself.
+fn fell_short(result: InstanceResult) -> bool {
+    use InstanceResult::{Failed, Lost, TimedOut, Violation};
+    matches!(result, Failed | TimedOut | Violation | Lost)
+}
+
+/// A failure that the plan allows: it is told, and makes nothing red.
+fn is_allowed(instance: &InstanceState) -> bool {
+    let is_parked = matches!(instance.fate(), Some(Fate::Parked { .. }));
+    instance.on_failure == OnFailure::Allow && !is_parked && instance.result().is_some_and(fell_short)
 }
 
 fn title(state: &RunState) -> String {
@@ -192,11 +214,12 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
         matches!(instance.fate(), Some(Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed }))
     };
     let dropped = state.instances.values().filter(had_passed).count() as u64;
-    let left_out = tally.skipped + tally.blocked + tally.cancelled + dropped;
+    let allowed = state.instances.values().filter(|instance| is_allowed(instance)).count() as u64;
+    let left_out = tally.skipped + tally.blocked + tally.cancelled + dropped + allowed;
     let counts = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{errors}\" skipped=\"{left_out}\" time=\"{}\"",
         tally.instances + errors,
-        tally.failed + tally.parked,
+        tally.failed + tally.parked - allowed,
         seconds(state.lived_ms)
     );
     let name = escaped(&title(state));
@@ -227,10 +250,12 @@ fn junit_case(row: &Row, id: &InstanceId, instance: &InstanceState, tail: LogTai
         (Some(InstanceResult::Succeeded), _) if instance.reused_from().is_some() => {
             Some(format!("<system-out>{said}</system-out>"))
         }
-        (Some(InstanceResult::Succeeded | InstanceResult::Flaky), _) => None,
+        (Some(InstanceResult::Succeeded), _) => None,
+        (Some(InstanceResult::Flaky), _) => Some(format!("<system-out>{said}</system-out>")),
         (Some(InstanceResult::Skipped | InstanceResult::Blocked | InstanceResult::Cancelled) | None, _) => {
             Some(format!("<skipped message=\"{said}\"/>"))
         }
+        (Some(_), _) if is_allowed(instance) => Some(format!("<skipped message=\"the plan allows that: {said}\"/>")),
         (Some(result), _) => {
             let words = escaped(&last_words(id, instance, tail).unwrap_or_default());
             let fate = if row.fate.is_empty() { String::new() } else { format!(", {}", escaped(&row.fate)) };
@@ -249,9 +274,8 @@ fn seconds(ms: u64) -> String {
 
 /// The last lines of an attempt that did not pass, harmless.
 fn last_words(id: &InstanceId, instance: &InstanceState, tail: LogTail<'_>) -> Option<String> {
-    use InstanceResult::{Failed, Lost, TimedOut, Violation};
     let attempt = instance.last_attempt()?.attempt;
-    matches!(instance.result(), Some(Failed | TimedOut | Violation | Lost)).then_some(())?;
+    instance.result().is_some_and(fell_short).then_some(())?;
     let lines: Vec<String> = tail(id, attempt).iter().map(|line| sanitize::line(line)).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
@@ -259,8 +283,9 @@ fn last_words(id: &InstanceId, instance: &InstanceState, tail: LogTail<'_>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Handed, RunEvent};
     use crate::journal::replay;
-    use crate::report::story::{added, finished, landed, mixed, recorded, result, started};
+    use crate::report::story::{added, attempt, ended, exited, finished, landed, mixed, recorded, result, started};
 
     fn tail(_: &InstanceId, _: Attempt) -> Vec<Vec<u8>> {
         vec![b"<b>last</b> \x1b[31mwords & more".to_vec()]
@@ -307,6 +332,36 @@ mod tests {
         let good = vec![started("p"), added(&[("a", &[])]), result("a", InstanceResult::Succeeded, None), landed("a")];
         let good = junit(&replay(&recorded(good.into_iter().chain([finished(0, None)]).collect())), &gate);
         assert!(good.contains("tests=\"1\" failures=\"0\" errors=\"0\"") && !good.contains("<error"), "{good}");
+    }
+
+    #[test]
+    fn an_allowed_failure_makes_no_page_red_and_what_failed_tasks_left_and_notes_are_named() {
+        let mut instances = added(&[("may", &[]), ("must", &[]), ("shaky", &[])]);
+        let RunEvent::InstancesAdded { instances: all } = &mut instances else { panic!("{instances:?}") };
+        all[0].on_failure = OnFailure::Allow;
+        let left = |name: &str| {
+            let mut event = ended(name, 1, exited(3), 1, 0);
+            let RunEvent::AttemptFinished { handed, notes, .. } = &mut event else { panic!("{event:?}") };
+            (*handed, *notes) = (Handed::Files, vec![format!("of {name}")]);
+            vec![attempt(name, 1), event, result(name, InstanceResult::Failed, None)]
+        };
+        let events = [
+            vec![started("p"), instances],
+            left("may"),
+            left("must"),
+            vec![result("shaky", InstanceResult::Flaky, None), finished(1, None)],
+        ];
+        let state = replay(&recorded(events.concat()));
+        let page = junit(&state, &tail);
+        assert!(page.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{page}");
+        assert!(page.contains("<skipped message=\"the plan allows that: failed: exited with 3;"), "{page}");
+        assert!(page.contains("<system-out>flaky</system-out>"), "{page}");
+        for page in [page, markdown(&state), html(&state, &tail)] {
+            for name in ["may", "must"] {
+                let files = format!("files that it left: swarm open --artifacts p-1 {name} DIR");
+                assert!(page.contains(&files) && page.contains(&format!("; of {name}; ")), "{page}");
+            }
+        }
     }
 
     #[test]
