@@ -610,3 +610,27 @@ fn a_recorded_result_and_a_join_are_held_to_the_scope_as_well() {
     assert_eq!(ended.result("z"), "failed", "{ended}");
     assert!(ended.out.contains("lib/x.txt (moved to app/x.txt, where the `writes` of the other allow"), "{ended}");
 }
+
+/// Who looks a run through wants to see just these.
+#[test]
+fn what_landed_only_when_a_conflict_was_settled_is_named_afterwards() {
+    for (rungs, said) in [
+        ("on-conflict = ['resolve']\nresolver = { run = \"printf 'one\\ntwo\\n' > f\" }", "the resolver settled that"),
+        ("on-conflict = ['rerun']", "it ran again on what had landed"),
+    ] {
+        let repository = Repository::with(&[("f", "start\n")]);
+        let plan = format!("[tasks.a]\nrun = 'echo one >> f'\n[tasks.b]\nrun = 'echo two >> f'\n[merge]\n{rungs}\n");
+        let ran = Swarm::run(&repository, "it", &plan).exits(0);
+        let note = "it did not land at first (it conflicts with what landed before, in f (content)): ";
+        assert!(ran.err.contains(&format!("b: {note}{said}")), "{ran}");
+        let status = Swarm::new(&repository, &["status"]).exits(0);
+        assert!(
+            status.out.contains(&format!("note: {note}{said}")) && status.out.matches(note).count() == 1,
+            "{status}"
+        );
+        for format in ["text", "md", "html"] {
+            let page = Swarm::new(&repository, &["report", "--format", format]).exits(0);
+            assert!(page.out.contains(said), "{page}");
+        }
+    }
+}

@@ -233,6 +233,12 @@ impl Ladder {
         self.aside.values().map(|aside| &aside.landing).find(|landing| landing.instance == instance)
     }
 
+    /// What is being tried with a change, and why it did not land.
+    pub(super) fn trying(&self, instance: InstanceIx) -> Option<(Rung, &Refusal)> {
+        let aside = self.aside.values().find(|aside| aside.landing.instance == instance)?;
+        aside.next.as_ref().map(|(rung, refusal)| (*rung, refusal))
+    }
+
     /// Nothing came of trying, and nothing more is tried.
     pub(super) fn stay(&mut self, instance: InstanceIx) {
         self.climbing.remove(&instance);

@@ -12,7 +12,7 @@ mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish};
+use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish, Rung};
 
 use super::core::INSTANCES_PER_EVENT_MAX;
 use super::gate::{Base, Gate};
@@ -623,6 +623,11 @@ impl Landings {
     /// The change that is being tried again.
     pub(super) fn aside(&self, instance: InstanceIx) -> Option<&Landing> {
         self.ladder.landing(instance)
+    }
+
+    /// What is being tried with a change, and why it did not land.
+    pub(super) fn trying(&self, instance: InstanceIx) -> Option<(Rung, &Refusal)> {
+        self.ladder.trying(instance)
     }
 
     /// Lands all that was held, or parks it.

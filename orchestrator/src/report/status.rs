@@ -62,6 +62,8 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
         text.push_str(line.trim_end());
         text.push('\n');
         text.push_str(&account::lines(instance, "        "));
+        let notes = instance.last_attempt().map_or(&[][..], |attempt| attempt.notes());
+        notes.iter().for_each(|note| text.push_str(&format!("        note: {}\n", sanitize::name(note))));
         let refusals = instance.last_attempt().map_or(&[][..], |attempt| attempt.refusals());
         text.push_str(&words::refusals(refusals, "        "));
     }

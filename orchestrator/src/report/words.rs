@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use swarm_plans::InstanceId;
+use swarm_plans::{InstanceId, Rung};
 use swarm_protocol::agent::AgentStatus;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
@@ -91,6 +91,14 @@ pub fn remedy(next: Remedy) -> &'static str {
     match next {
         Remedy::Rerun => "it runs again on what landed",
         Remedy::Resolve => "the resolver gets it",
+    }
+}
+
+/// What was tried with a change that did not land as it was, and came to one that may.
+pub fn settled_by(rung: Rung, why: &str) -> String {
+    match rung {
+        Rung::Rerun => format!("it did not land at first ({why}): it ran again on what had landed"),
+        Rung::Resolve => format!("it did not land at first ({why}): the resolver settled that, so look at it"),
     }
 }
 

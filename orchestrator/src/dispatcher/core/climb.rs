@@ -50,9 +50,12 @@ impl RunCore {
     }
 
     /// An attempt that was made because the first change did not land.
-    pub(super) fn again_done(&mut self, ix: InstanceIx, done: AttemptDone) {
+    pub(super) fn again_done(&mut self, ix: InstanceIx, mut done: AttemptDone) {
         let gives = (Attempt(self.states[ix.index()].attempts), done.outputs.clone().into());
         let climbed = self.comes_of(ix, gives, &done.end, done.change.as_ref());
+        if let (Climbed::Change(_), Some((rung, refusal))) = (&climbed, self.landings.trying(ix)) {
+            done.notes.push(words::settled_by(rung, &refusal.reason));
+        }
         let detail = says_why(&done.end);
         let failed_by = failed_by(&done.end);
         self.attempt_finished(ix, done, None);
