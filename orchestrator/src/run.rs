@@ -11,6 +11,8 @@ mod begin;
 mod end;
 /// Why a run did not start, or could not go on.
 mod error;
+/// Files of the base that git stores through a filter.
+pub mod filters;
 /// The base, once for all who look at it.
 mod prepare;
 /// Which verdicts of earlier runs count.
@@ -378,6 +380,7 @@ impl Stage<'_> {
         odd.extend(cages.values().flat_map(|cage| cage.warnings.iter().cloned()));
         odd.extend(hidden_in_vain(&self.plan, &self.repository, self.base, &self.host)?);
         odd.extend(unmatched::unmatched(graph, &self.repository, self.base)?);
+        odd.extend(filters::filtered(&self.repository, self.base)?);
         // What every policy leaves out of PATH is said once.
         let mut said = BTreeSet::new();
         odd.retain(|line| said.insert(line.clone()));

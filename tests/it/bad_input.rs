@@ -549,6 +549,7 @@ fn check_names_a_module_that_is_not_there_and_a_base_that_is_no_commit() {
     let told = check("base.toml", "base = 'nonsuch'\n[tasks.a]\nrun = 'true'\n");
     let warning = "warning: a run stops here at once: find a commit named \"nonsuch\"\nhint: git rev-parse --verify";
     says(&told, &["is in order as a plan", warning]);
+}
 
 /// What a run would stop at is said once, and no more once it is allowed.
 #[test]

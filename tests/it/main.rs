@@ -34,6 +34,8 @@ mod egress;
 mod escapes;
 /// Tasks that other tasks add.
 mod expansion;
+/// Files that git stores through a filter.
+mod filters;
 /// Repositories as people set them up.
 mod git_settings;
 /// The guests' programs, shared with the tests of the sandbox.

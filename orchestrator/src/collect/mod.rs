@@ -7,6 +7,8 @@
 
 /// Files that a task hands on beside its change.
 pub mod artifacts;
+/// Files that git stores through a filter.
+mod filtered;
 /// The commits that a worker made itself.
 pub mod history;
 /// Which untracked files are nobody's business.
@@ -36,6 +38,7 @@ use git2::{ObjectType, Odb, Oid};
 
 use crate::base::BaseError;
 use crate::fault;
+use crate::merge::FoldError;
 use crate::path_globs::{BadGlob, PathGlobs};
 use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
@@ -199,6 +202,9 @@ pub enum CollectError {
     /// The object store: usually a full disk.
     #[error("collect: {0}")]
     Tree(#[from] TreeError),
+    /// The attributes of a tree.
+    #[error("collect: {0}")]
+    Attributes(#[from] FoldError),
     /// A prepared layer.
     #[error(transparent)]
     Base(#[from] BaseError),
@@ -234,7 +240,7 @@ pub fn collect(
         Err(walk::Stop::Failed(error)) => return Err(error),
     };
     fault::point().map_err(|source| CollectError::Io { path: b".".to_vec(), source })?;
-    match judged(&odb, worktree, scope.as_ref(), &found, 1)? {
+    match judged((&git, &odb), worktree, scope.as_ref(), &found, 1)? {
         Ok(tree) => Ok(Collected::Change(stored(&odb, worktree, found, tree)?)),
         Err(mut refusals) => Ok(Collected::Refused(refusals.remove(0))),
     }
@@ -255,7 +261,7 @@ pub fn salvage(repository: &Repository, worktree: &Worktree, terms: &Terms) -> R
     };
     let mut untold = 0;
     for _ in 0..ROUNDS_MAX {
-        let refusals = match judged(&odb, worktree, None, &found, usize::MAX)? {
+        let refusals = match judged((&git, &odb), worktree, None, &found, usize::MAX)? {
             Ok(tree) => {
                 found.notes.extend((untold > 0).then(|| format!("left out for such reasons: {untold} more")));
                 return stored(&odb, worktree, found, tree).map(Some);
@@ -287,7 +293,7 @@ fn is_at_or_below(path: &[u8], folder: &[u8]) -> bool {
 /// The tree that was found, when all of it may stand; else what breaks the first rule that is broken: at least one refusal, and at most
 /// `count_max`.
 fn judged(
-    odb: &Odb<'_>,
+    (git, odb): (&git2::Repository, &Odb<'_>),
     worktree: &Worktree,
     scope: Option<&PathGlobs>,
     found: &walk::Found,
@@ -309,7 +315,14 @@ fn judged(
     if refusals.is_empty() {
         refusals = rules::breaches(odb, base_tree, tree, &differences, count_max)?;
     }
-    Ok(if refusals.is_empty() { Ok(Judged { tree, differences }) } else { Err(refusals) })
+    if !refusals.is_empty() {
+        return Ok(Err(refusals));
+    }
+    let filtered = filtered::filtered((git, odb), worktree, &found.contents, (tree, &differences), count_max)?;
+    Ok(match filtered.refusals.is_empty() {
+        true => Ok(Judged { tree, differences, note: filtered.note }),
+        false => Err(filtered.refusals),
+    })
 }
 
 /// A tree that may stand.
@@ -317,14 +330,17 @@ struct Judged {
     tree: Oid,
     /// From the tree that the worker started from.
     differences: Vec<tree::Difference>,
+    /// What a person should know of files with a filter.
+    note: Option<String>,
 }
 
 /// Writes what was judged.
 fn stored(odb: &Odb<'_>, worktree: &Worktree, found: walk::Found, judged: Judged) -> Result<Change, CollectError> {
-    let Judged { tree, differences } = judged;
+    let Judged { tree, differences, note } = judged;
     store_blobs(odb, worktree, found.contents)?;
     let (mut notes, ignored) = (found.notes, found.ignored);
     notes.extend(gone_submodules(&differences));
+    notes.extend(note);
     let paths = differences.into_iter().map(|difference| ChangedPath {
         kind: match (difference.old, difference.new) {
             (None, _) => ChangeKind::Added,

@@ -1,11 +1,12 @@
 //! What a tree's own `.gitattributes` say of merging: which files git merges as a whole, never line by line (two changes of
-//! such a file are a conflict, whatever their lines), and of which it keeps both sides' lines.
+//! such a file are a conflict, whatever their lines), and of which it keeps both sides' lines. And which files they have git store
+//! through a filter: who collects a change asks that.
 //!
 //! Only files of the tree count, so the same plan gives the same tree everywhere; attributes of a machine (`info/attributes`,
 //! `core.attributesFile`) and drivers that a machine's configuration names do not. Where a driver is named, lines are merged,
 //! as git does where its configuration knows no such driver; what is in dispute then is a conflict.
 //!
-//! Source: gitattributes(5), "merge", "DEFINING MACRO ATTRIBUTES".
+//! Source: gitattributes(5), "merge", "filter", "DEFINING MACRO ATTRIBUTES".
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -48,8 +49,20 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Attributes {
     tree: Oid,
+    /// The one that is asked about.
+    attribute: &'static str,
     macros: OnceCell<Macros>,
     files: RefCell<Kept>,
+    last: RefCell<Option<Asked>>,
+}
+
+/// The folder that was asked about last.
+#[derive(Debug)]
+struct Asked {
+    /// From the top of the tree, with a slash at its end.
+    folder: Vec<u8>,
+    /// The files that may speak of what lies in it.
+    files: Rc<[OnTheWay]>,
 }
 
 /// The files of attributes that are kept ready.
@@ -63,7 +76,7 @@ struct Kept {
 
 impl Kept {
     /// Keeps one more. Where that is too much, of the others only those in `way` stay, which together are not.
-    fn keep(&mut self, file: Oid, (bytes, rules): (usize, Option<Rc<Rules>>), way: &[OnTheWay<'_>]) {
+    fn keep(&mut self, file: Oid, (bytes, rules): (usize, Option<Rc<Rules>>), way: &[OnTheWay]) {
         if self.bytes + bytes > KEPT_BYTES_MAX {
             self.files.retain(|kept, _| way.iter().any(|one| one.file == *kept));
             self.bytes = self.files.values().map(|(bytes, _)| bytes).sum();
@@ -75,18 +88,28 @@ impl Kept {
 
 /// A file of attributes that may speak of a path.
 #[derive(Debug, Clone, Copy)]
-struct OnTheWay<'p> {
+struct OnTheWay {
     file: Oid,
     /// How much of it is read: nothing of one that is too large.
     bytes: usize,
-    /// The path as the file's folder knows it.
-    rest: &'p [u8],
+    /// How many bytes of a path lead to the file's folder.
+    above: usize,
 }
 
 impl Attributes {
-    /// Those of a tree.
+    /// What those of a tree say of merging.
     pub fn of(tree: Oid) -> Self {
-        Attributes { tree, macros: OnceCell::new(), files: RefCell::default() }
+        Attributes::about(MERGE, tree)
+    }
+
+    /// What those of a tree say of filters.
+    pub fn of_filters(tree: Oid) -> Self {
+        Attributes::about(FILTER, tree)
+    }
+
+    fn about(attribute: &'static str, tree: Oid) -> Self {
+        let (macros, files, last) = (OnceCell::new(), RefCell::default(), RefCell::default());
+        Attributes { tree, attribute, macros, files, last }
     }
 
     /// How two changes of the file at `path`, from the top of the tree, are merged.
@@ -94,41 +117,70 @@ impl Attributes {
     /// # Errors
     /// [`FoldError`] when trees or attributes cannot be read.
     pub fn way(&self, odb: &Odb<'_>, path: &[u8]) -> Result<Way, FoldError> {
-        let files = files_on_the_way(odb, self.tree, path)?;
+        Ok(way_of(&self.said(odb, path)?).unwrap_or(Way::Lines))
+    }
+
+    /// The filter through which git stores the file at `path`, from the top of the tree. A file of attributes that is too large to be
+    /// read names none.
+    ///
+    /// # Errors
+    /// [`FoldError`] when trees or attributes cannot be read.
+    pub fn filter(&self, odb: &Odb<'_>, path: &[u8]) -> Result<Option<String>, FoldError> {
+        Ok(match self.said(odb, path)? {
+            Said::Text(name) if !name.is_empty() => Some(name),
+            _ => None,
+        })
+    }
+
+    fn said(&self, odb: &Odb<'_>, path: &[u8]) -> Result<Said, FoldError> {
+        let files = self.files_on_the_way(odb, path)?;
         if files.iter().map(|one| one.bytes).sum::<usize>() > KEPT_BYTES_MAX {
-            return Ok(Way::Whole);
+            return Ok(Said::Unread);
         }
         let macros = match self.macros.get() {
             Some(macros) => macros,
             None => {
                 // Macros are only defined at the top; below they are used.
                 let top = match files.first() {
-                    Some(top) if top.rest.len() == path.len() => read(odb, top.file)?,
+                    Some(top) if top.above == 0 => read(odb, top.file)?,
                     _ => None,
                 };
-                self.macros.get_or_init(|| Macros::of(top.as_deref().unwrap_or_default()))
+                self.macros.get_or_init(|| Macros::of(self.attribute, top.as_deref().unwrap_or_default()))
             }
         };
         let mut search = Search::new(macros);
         // The nearest file has the first word.
         for one in files.iter().rev() {
             match self.rules_of(odb, one, macros, &files)? {
-                Some(rules) => search.hear_file(&rules, one.rest),
-                None => search.merge = Some(Some(Way::Whole)),
+                Some(rules) => search.hear_file(&rules, &path[one.above..]),
+                None => search.said = Some(Said::Unread),
             }
-            if let Some(said) = search.merge {
-                return Ok(said.unwrap_or(Way::Lines));
+            if let Some(said) = search.said {
+                return Ok(said);
             }
         }
-        Ok(Way::Lines)
+        Ok(Said::Unspecified)
+    }
+
+    /// The files of attributes that may speak of a path, from the top.
+    fn files_on_the_way(&self, odb: &Odb<'_>, path: &[u8]) -> Result<Rc<[OnTheWay]>, FoldError> {
+        let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        if let Some(asked) = self.last.borrow().as_ref()
+            && asked.folder == path[..name]
+        {
+            return Ok(Rc::clone(&asked.files));
+        }
+        let files: Rc<[OnTheWay]> = files_above(odb, self.tree, path)?.into();
+        *self.last.borrow_mut() = Some(Asked { folder: path[..name].to_vec(), files: Rc::clone(&files) });
+        Ok(files)
     }
 
     fn rules_of(
         &self,
         odb: &Odb<'_>,
-        one: &OnTheWay<'_>,
+        one: &OnTheWay,
         macros: &Macros,
-        way: &[OnTheWay<'_>],
+        way: &[OnTheWay],
     ) -> Result<Option<Rc<Rules>>, FoldError> {
         if let Some((_, known)) = self.files.borrow().files.get(&one.file) {
             return Ok(known.clone());
@@ -139,13 +191,13 @@ impl Attributes {
     }
 }
 
-/// The files of attributes that may speak of a path, from the top.
-fn files_on_the_way<'p>(odb: &Odb<'_>, tree: Oid, path: &'p [u8]) -> Result<Vec<OnTheWay<'p>>, FoldError> {
+fn files_above(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<Vec<OnTheWay>, FoldError> {
     let (mut files, mut folder, mut rest) = (Vec::new(), tree, path);
     loop {
         let listing = tree::list(odb, folder)?;
         if let Some(file) = file_of(&listing) {
-            files.push(OnTheWay { file, bytes: bytes_of(odb, file)?.unwrap_or(0), rest });
+            let above = path.len() - rest.len();
+            files.push(OnTheWay { file, bytes: bytes_of(odb, file)?.unwrap_or(0), above });
         }
         let Some(slash) = rest.iter().position(|&byte| byte == b'/') else { break };
         match tree::get(&listing, &rest[..slash]) {
@@ -247,25 +299,31 @@ fn quoted_pattern(text: &str) -> Option<(String, &str)> {
 
 /// Macros by name: the words that stand for them.
 #[derive(Debug)]
-struct Macros(HashMap<String, Vec<String>>);
+struct Macros {
+    /// The attribute that is asked about.
+    attribute: &'static str,
+    by_name: HashMap<String, Vec<String>>,
+}
 
 impl Macros {
     /// Those that git knows, and those of the file at the top: the last of a name counts, wherever it is used.
-    fn of(text: &[u8]) -> Self {
-        let mut macros = HashMap::from([("binary".to_owned(), vec!["-merge".to_owned()])]);
+    fn of(attribute: &'static str, text: &[u8]) -> Self {
+        let mut by_name = HashMap::from([("binary".to_owned(), vec!["-merge".to_owned()])]);
         let named = |(pattern, words): (String, _)| Some((pattern.strip_prefix("[attr]")?.to_owned(), words));
-        macros.extend(lines(text).filter_map(named));
-        Macros(macros)
+        by_name.extend(lines(text).filter_map(named));
+        Macros { attribute, by_name }
     }
 
-    /// Whether an attribute has a say in how files are merged.
+    /// Whether an attribute has a say in what is asked.
     fn matters(&self, name: &str) -> bool {
-        name == MERGE || self.0.contains_key(name)
+        name == self.attribute || self.by_name.contains_key(name)
     }
 }
 
-/// The attribute that everything here is about.
+/// How files are merged.
 const MERGE: &str = "merge";
+/// What git makes of a file before it stores it.
+const FILTER: &str = "filter";
 
 /// A word of a line: the attribute, and what it is set to.
 fn parts(word: &str) -> (&str, Value<'_>) {
@@ -286,31 +344,54 @@ enum Value<'a> {
     Text(&'a str),
 }
 
-/// The search for what is said of merging one path. As git does it, it hears the last line first, and of each its last word: an
+/// What is said of the attribute in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    True,
+    False,
+    /// Nothing, or it was taken back.
+    Unspecified,
+    Text(String),
+    /// Nobody here can read it.
+    Unread,
+}
+
+impl Said {
+    fn of(value: Value<'_>) -> Self {
+        match value {
+            Value::True => Said::True,
+            Value::False => Said::False,
+            Value::Unspecified => Said::Unspecified,
+            Value::Text(text) => Said::Text(text.to_owned()),
+        }
+    }
+}
+
+/// The search for what is said of one path. As git does it, it hears the last line first, and of each its last word: an
 /// attribute of which something was said is settled, a macro as well, and what a macro stands for is heard where it is set. So each
 /// is looked at once, however macros use each other.
 struct Search<'a> {
     macros: &'a Macros,
     settled: HashSet<&'a str>,
-    /// The outer `None` where nothing was said so far, the inner where it was taken back.
-    merge: Option<Option<Way>>,
+    /// `None` where nothing was said so far.
+    said: Option<Said>,
 }
 
 impl<'a> Search<'a> {
     fn new(macros: &'a Macros) -> Self {
-        Search { macros, settled: HashSet::new(), merge: None }
+        Search { macros, settled: HashSet::new(), said: None }
     }
 
     /// Hears a file of attributes, which knows the path as `path`. A line of which nobody here knows whether it covers the path says
-    /// what loses nothing.
+    /// what loses nothing: that files are merged as a whole, and of filters nothing.
     fn hear_file(&mut self, rules: &Rules, path: &[u8]) {
         for (pattern, words) in rules.lines.iter().rev() {
             match pattern.covers(path) {
                 Covers::Yes => self.hear(words),
-                Covers::No => {}
-                Covers::Perhaps => self.merge = Some(Some(Way::Whole)),
+                Covers::Perhaps if self.macros.attribute == MERGE => self.said = Some(Said::Unread),
+                Covers::No | Covers::Perhaps => {}
             }
-            if self.merge.is_some() {
+            if self.said.is_some() {
                 return;
             }
         }
@@ -326,11 +407,11 @@ impl<'a> Search<'a> {
                 continue;
             };
             let (name, value) = parts(word);
-            if name == MERGE {
-                self.merge = Some(way_of(value));
+            if name == macros.attribute {
+                self.said = Some(Said::of(value));
                 return;
             }
-            let Some((name, stands_for)) = macros.0.get_key_value(name) else { continue };
+            let Some((name, stands_for)) = macros.by_name.get_key_value(name) else { continue };
             if self.settled.insert(name) && value == Value::True {
                 open.push(stands_for.iter().rev());
             }
@@ -339,12 +420,13 @@ impl<'a> Search<'a> {
 }
 
 /// How a file is merged whose attribute is this; `None` where nothing is said after all.
-fn way_of(merge: Value<'_>) -> Option<Way> {
+fn way_of(merge: &Said) -> Option<Way> {
     match merge {
-        Value::False | Value::Text("binary") => Some(Way::Whole),
-        Value::Unspecified => None,
-        Value::Text("union") => Some(Way::Union),
-        Value::True | Value::Text(_) => Some(Way::Lines),
+        Said::Unread | Said::False => Some(Way::Whole),
+        Said::Text(driver) if driver == "binary" => Some(Way::Whole),
+        Said::Text(driver) if driver == "union" => Some(Way::Union),
+        Said::True | Said::Text(_) => Some(Way::Lines),
+        Said::Unspecified => None,
     }
 }
 
@@ -356,7 +438,7 @@ enum Covers {
     Perhaps,
 }
 
-/// The lines of a file that speak of merging, in its order.
+/// The lines of a file that speak of the attribute, in its order.
 #[derive(Debug)]
 struct Rules {
     lines: Vec<(Pattern, Vec<String>)>,
@@ -365,8 +447,8 @@ struct Rules {
 impl Rules {
     /// `None` where they have more patterns than are tried on a path.
     fn of(text: &[u8], macros: &Macros) -> Option<Self> {
-        let is_of_merging = |words: &[String]| words.iter().any(|word| macros.matters(parts(word).0));
-        let spoken = lines(text).filter(|(pattern, words)| !pattern.starts_with("[attr]") && is_of_merging(words));
+        let is_about_it = |words: &[String]| words.iter().any(|word| macros.matters(parts(word).0));
+        let spoken = lines(text).filter(|(pattern, words)| !pattern.starts_with("[attr]") && is_about_it(words));
         let lines: Vec<_> = spoken.map(|(pattern, words)| (Pattern::of(pattern), words)).collect();
         let globs = lines.iter().filter(|(pattern, _)| matches!(pattern, Pattern::Glob { .. })).count();
         (globs <= GLOBS_MAX).then_some(Rules { lines })
@@ -442,10 +524,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str, path: &str, expected: Option<Option<Way>>) {
-        let macros = Macros::of(text.as_bytes());
+        let macros = Macros::of(MERGE, text.as_bytes());
         let mut search = Search::new(&macros);
         search.hear_file(&Rules::of(text.as_bytes(), &macros).expect("few globs"), path.as_bytes());
-        assert_eq!(search.merge, expected, "{text:?} {path}");
+        assert_eq!(search.said.as_ref().map(way_of), expected, "{text:?} {path}");
     }
 
     #[test]
@@ -478,6 +560,37 @@ mod tests {
         check("/a/b -merge", "a/b", whole);
         check("a -merge", "a/b", None);
         check("folder/ -merge", "folder", None);
+    }
+
+    #[test]
+    fn the_filter_of_a_file_is_found_as_git_finds_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let git = git2::Repository::init_bare(folder.path()).expect("an empty repository");
+        let odb = git.odb().expect("its object store");
+        let top = "[attr]big filter=lfs diff=lfs merge=lfs -text\n*.bin big\n*.key filter=git-crypt\nplain.key !filter\n\
+                   off.key -filter\nset filter\n[[:alpha:]].odd filter=x\n* text\n";
+        let file = |text: &str| {
+            let id = odb.write(git2::ObjectType::Blob, text.as_bytes()).expect("space");
+            Some(Entry { mode: tree::FILE, id })
+        };
+        let files = [(NAME.to_vec(), file(top)), (b"d/.gitattributes".to_vec(), file("*.txt filter=here\n"))];
+        let tree = tree::edit(&odb, None, &files.into_iter().collect()).expect("legal").expect("it has files");
+        let attributes = Attributes::of_filters(tree);
+        for (path, expected) in [
+            ("a.bin", Some("lfs")),
+            ("new/er/a.bin", Some("lfs")),
+            ("a.key", Some("git-crypt")),
+            ("d/a.key", Some("git-crypt")),
+            ("d/a.txt", Some("here")),
+            ("d/e/a.txt", Some("here")),
+            ("a.txt", None),
+            ("plain.key", None),
+            ("off.key", None),
+            ("set", None),
+            ("a.odd", None),
+        ] {
+            assert_eq!(attributes.filter(&odb, path.as_bytes()).expect("readable").as_deref(), expected, "{path}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@
 
 #[cfg(test)]
 mod against_git;
-/// Which files git merges as a whole, by what a tree says itself.
-mod attributes;
+/// Which files git merges as a whole, by what a tree says itself, and which it stores through a filter.
+pub(crate) mod attributes;
 /// A folder where the other side has a file: both stand, the file beside the folder.
 mod beside;
 /// Which lines a version changed.

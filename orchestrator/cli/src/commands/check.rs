@@ -7,6 +7,7 @@ use swarm_orchestrator::policy::{Word, word};
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::run::before::obstacles;
+use swarm_orchestrator::run::filters::filtered;
 use swarm_orchestrator::run::unmatched::unmatched;
 use swarm_orchestrator::run::{RunError, answer_globs, hidden_in_vain};
 use swarm_orchestrator::settings::{HostNetwork, PlanModels, Settings};
@@ -61,6 +62,7 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
                 notes.extend(answered.map_err(|error| misfits_shown(error, &sources, it))?);
                 notes.extend(hidden_in_vain(graph.plan(), &repository, base, &host)?);
                 notes.extend(unmatched(&graph, &repository, base)?);
+                notes.extend(filtered(&repository, base)?);
                 (at_fault, obstacles) = obstacles_here(args, &graph, &sources, &repository, it)?;
             }
             Err(error) => obstacles = vec![warning(&error.to_string(), Some(&error.hint()))],

@@ -239,6 +239,9 @@ fn code_of(error: &ApplyError) -> u8 {
     match error {
         ApplyError::Conflicts { .. }
         | ApplyError::Bases { .. }
+        | ApplyError::Filtered { .. }
+        | ApplyError::LinksAsFiles { .. }
+        | ApplyError::Sparse { .. }
         | ApplyError::Unmerged { .. }
         | ApplyError::LocalChanges { .. }
         | ApplyError::Moved { .. }

@@ -1,0 +1,107 @@
+//! Files that git stores through a filter: git-lfs, git-crypt and others that `filter` of `.gitattributes` names. Who commits such a file
+//! has git run a program of theirs, and what that prints is stored. Here none is run, and what a worker left would be stored as it is.
+//! Where that is worse than work that does not land (the filter encrypts, or the user's settings require it), the file is refused; else it
+//! is named. What git has stored before may move, and so may a pointer and what is encrypted.
+//!
+//! Source: gitattributes(5), "filter"; git-lfs' `docs/spec.md`; git-crypt(1).
+
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use git2::{Config, Odb, Oid};
+
+use super::walk::Content;
+use super::{CollectError, Refusal, display_path, read_again};
+use crate::merge::attributes::Attributes;
+use crate::report::words;
+use crate::tree::{Difference, EXECUTABLE, FILE};
+use crate::worktree::Worktree;
+
+/// How a file begins that a filter made: pointers of git-lfs, and what git-crypt encrypted.
+const STORED_FORMS: [&[u8]; 2] = [b"version https://git-lfs.github.com/spec/", b"\0GITCRYPT\0"];
+
+/// Files that a note names.
+const NAMED_MAX: usize = 3;
+
+/// What is to be said of them.
+#[derive(Default)]
+pub(super) struct Filtered {
+    /// Files that may not stand as they are.
+    pub refusals: Vec<Refusal>,
+    /// That others do.
+    pub note: Option<String>,
+}
+
+/// Judges the files of a tree that a worker gave another content. `git` tells which filters are required.
+pub(super) fn filtered(
+    (git, odb): (&git2::Repository, &Odb<'_>),
+    worktree: &Worktree,
+    contents: &[Content],
+    (tree, differences): (Oid, &[Difference]),
+    count_max: usize,
+) -> Result<Filtered, CollectError> {
+    let stored: HashSet<Oid> = differences.iter().filter_map(|one| Some(one.old?.id)).collect();
+    let left: HashMap<&[u8], &Content> = contents.iter().map(|content| (content.path.as_slice(), content)).collect();
+    let (attributes, config) = (Attributes::of_filters(tree), OnceCell::new());
+    let (mut found, mut paths, mut filters) = (Filtered::default(), Vec::new(), BTreeSet::new());
+    for Difference { path, new, .. } in differences {
+        let Some(new) = new.filter(|new| matches!(new.mode, FILE | EXECUTABLE) && !stored.contains(&new.id)) else {
+            continue;
+        };
+        let Some(filter) = attributes.filter(odb, path)? else { continue };
+        if is_stored_form(worktree, left.get(path.as_slice()).copied().filter(|left| left.id == new.id))? {
+            continue;
+        }
+        let config = config.get_or_init(|| git.config().and_then(|mut config| config.snapshot()).ok());
+        if !encrypts(&filter) && !config.as_ref().is_some_and(|config| is_required(config, &filter)) {
+            paths.push(display_path(path));
+            filters.insert(filter);
+            continue;
+        }
+        found.refusals.push(Refusal::Hostile { path: path.clone(), reason: reason(&filter) });
+        if found.refusals.len() == count_max {
+            break;
+        }
+    }
+    found.note = (!paths.is_empty()).then(|| note(&paths, &filters));
+    Ok(found)
+}
+
+/// Why a file is not taken, and what to do.
+fn reason(filter: &str) -> String {
+    format!(
+        "git stores it through the filter `{}`, which swarm does not run (leave it in $SWARM_ARTIFACTS and add it with git, or give it \
+         `-filter` in .gitattributes)",
+        display_path(filter.as_bytes())
+    )
+}
+
+fn note(paths: &[String], filters: &BTreeSet<String>) -> String {
+    let filters: Vec<String> = filters.iter().map(|name| format!("`{}`", display_path(name.as_bytes()))).collect();
+    let (are, them) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
+    format!(
+        "{} {are} stored as the task wrote {them}: swarm does not run the filter ({}) that .gitattributes names for {them}",
+        words::first_of(paths, NAMED_MAX),
+        filters.join(", ")
+    )
+}
+
+fn is_stored_form(worktree: &Worktree, left: Option<&Content>) -> Result<bool, CollectError> {
+    let begins = |bytes: &[u8]| STORED_FORMS.iter().any(|form| bytes.starts_with(form));
+    match left {
+        Some(Content { bytes: Some(bytes), .. }) => Ok(begins(bytes)),
+        Some(Content { path, .. }) => Ok(begins(&read_again(&worktree.written_dir(), path)?)),
+        None => Ok(false),
+    }
+}
+
+/// Whether a filter is known for keeping from readers of the repository what it is given, whether or not it is set up here.
+fn encrypts(filter: &str) -> bool {
+    filter.to_ascii_lowercase().contains("crypt")
+}
+
+/// Whether git would rather store nothing than what this filter did not make.
+fn is_required(config: &Config, filter: &str) -> bool {
+    let set = |key: &str| config.get_string(&format!("filter.{filter}.{key}")).is_ok_and(|value| !value.is_empty());
+    config.get_bool(&format!("filter.{filter}.required")).unwrap_or(false) && (set("clean") || set("process"))
+}
