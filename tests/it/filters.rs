@@ -57,3 +57,14 @@ fn what_git_has_stored_moves_and_what_a_filter_made_may_be_written() {
     assert!(!ran.err.contains("as the task wrote"), "{ran}");
     assert_eq!(repository.text("swarm/it", "d/y.bin"), "STORED\n");
 }
+
+#[test]
+fn a_commit_of_the_workers_own_that_holds_what_is_to_be_encrypted_is_not_told() {
+    let repository = repository(false);
+    let plan = "[merge]\nhistory = 'keep'\n[tasks.a]\nrun = '''echo secret > x.key; echo 1 >> plain; git add .; git commit -qm one\n\
+                git rm -q x.key; echo 2 >> plain; git commit -qam two'''\n";
+    let ran = Swarm::run(&repository, "it", plan).exits(0);
+    assert!(ran.err.contains("one of its commits holds x.key: git stores it through the filter"), "{ran}");
+    let log = repository.run_git(&["log", "--format=%s", "-p", "HEAD..swarm/it"]).unwrap_or_default();
+    assert!(!log.contains("secret"), "{log}");
+}

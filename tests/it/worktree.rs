@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use swarm_tests::{Ended, Repository, Swarm};
 
-const FILES: [(&str, &str); 3] = [("a.txt", "one\n"), ("dir/b.txt", "b\n"), ("README", "read me\n")];
+const FILES: [(&str, &str); 4] =
+    [("a.txt", "one\n"), ("dir/b.txt", "b\n"), ("README", "read me\n"), ("tox.ini", "[tox]\n")];
 
 /// Runs a script as the only task, in each tier that can be had, after which the checkout and `.git` must be as before; `$MARK`
 /// is a path outside the cage that must not appear, not even when somebody uses git on the repository afterwards.
@@ -387,7 +388,7 @@ fn what_the_checkout_built_is_older_than_what_differs_from_it_in_every_run() {
 fn what_tools_look_for_above_a_worktree_is_there_to_be_read_or_not_there() {
     // As cargo looks for a workspace: a file above that is there and cannot be read ends it.
     let script =
-        "d=$PWD; while d=${d%/*} && [ -n \"$d\" ]; do\n  [ ! -e \"$d/README\" ] || cat \"$d/README\" || exit 1\ndone";
+        "d=$PWD; while d=${d%/*} && [ -n \"$d\" ]; do\n  [ ! -e \"$d/tox.ini\" ] || cat \"$d/tox.ini\" || exit 1\ndone";
     for (_, ended) in in_vain(script) {
         assert!(ended.events_of("attempt-finished").len() == 1, "{ended}");
     }

@@ -1,7 +1,7 @@
 //! Files that git stores through a filter: git-lfs, git-crypt and others that `filter` of `.gitattributes` names. Who commits such a file
 //! has git run a program of theirs, and what that prints is stored. Here none is run, and what a worker left would be stored as it is.
 //! Where that is worse than work that does not land (the filter encrypts, or the user's settings require it), the file is refused; else it
-//! is named. What git has stored before may move, and so may a pointer and what is encrypted.
+//! is named. So it is of git-lfs, which takes a whole file in a pointer's place for what it is. What git has stored before may move, and so may a pointer and what is encrypted.
 //!
 //! Source: gitattributes(5), "filter"; git-lfs' `docs/spec.md`; git-crypt(1).
 
@@ -14,11 +14,14 @@ use super::walk::Content;
 use super::{CollectError, Refusal, display_path, read_again};
 use crate::merge::attributes::Attributes;
 use crate::report::words;
-use crate::tree::{Difference, EXECUTABLE, FILE};
+use crate::tree::{Difference, EXECUTABLE, Entry, FILE, TreeError};
 use crate::worktree::Worktree;
 
 /// How a file begins that a filter made: pointers of git-lfs, and what git-crypt encrypted.
 const STORED_FORMS: [&[u8]; 2] = [b"version https://git-lfs.github.com/spec/", b"\0GITCRYPT\0"];
+
+/// A filter that hands out as it is what it did not make: whoever has it, reads the file all the same.
+const TAKES_ALL: &str = "lfs";
 
 /// Files that a note names.
 const NAMED_MAX: usize = 3;
@@ -52,8 +55,8 @@ pub(super) fn filtered(
         if is_stored_form(worktree, left.get(path.as_slice()).copied().filter(|left| left.id == new.id))? {
             continue;
         }
-        let config = config.get_or_init(|| git.config().and_then(|mut config| config.snapshot()).ok());
-        if !encrypts(&filter) && !config.as_ref().is_some_and(|config| is_required(config, &filter)) {
+        let config = config.get_or_init(|| settings(git));
+        if !refuses(&filter, config.as_ref()) {
             paths.push(display_path(path));
             filters.insert(filter);
             continue;
@@ -65,6 +68,38 @@ pub(super) fn filtered(
     }
     found.note = (!paths.is_empty()).then(|| note(&paths, &filters));
     Ok(found)
+}
+
+/// The first file of one of a worker's own commits that may not stand as it is, with why. What it holds is in the repository.
+pub(super) fn refused_within(
+    (git, odb): (&git2::Repository, &Odb<'_>),
+    (tree, differences): (Oid, &[Difference]),
+) -> Result<Option<(Vec<u8>, String)>, CollectError> {
+    let stored: HashSet<Oid> = differences.iter().filter_map(|one| Some(one.old?.id)).collect();
+    let (attributes, config) = (Attributes::of_filters(tree), OnceCell::new());
+    for Difference { path, new, .. } in differences {
+        let is_file = |new: &Entry| matches!(new.mode, FILE | EXECUTABLE) && !stored.contains(&new.id);
+        let Some(new) = new.filter(is_file) else { continue };
+        let Some(filter) = attributes.filter(odb, path)? else { continue };
+        let is_refused = refuses(&filter, config.get_or_init(|| settings(git)).as_ref());
+        if is_refused && !begins_as_stored(odb.read(new.id).map_err(TreeError::from)?.data()) {
+            return Ok(Some((path.clone(), reason(&filter))));
+        }
+    }
+    Ok(None)
+}
+
+fn settings(git: &git2::Repository) -> Option<Config> {
+    git.config().and_then(|mut config| config.snapshot()).ok()
+}
+
+/// Whether nothing may stand that this filter did not make.
+fn refuses(filter: &str, config: Option<&Config>) -> bool {
+    encrypts(filter) || config.is_some_and(|config| is_required(config, filter))
+}
+
+fn begins_as_stored(bytes: &[u8]) -> bool {
+    STORED_FORMS.iter().any(|form| bytes.starts_with(form))
 }
 
 /// Why a file is not taken, and what to do.
@@ -87,10 +122,9 @@ fn note(paths: &[String], filters: &BTreeSet<String>) -> String {
 }
 
 fn is_stored_form(worktree: &Worktree, left: Option<&Content>) -> Result<bool, CollectError> {
-    let begins = |bytes: &[u8]| STORED_FORMS.iter().any(|form| bytes.starts_with(form));
     match left {
-        Some(Content { bytes: Some(bytes), .. }) => Ok(begins(bytes)),
-        Some(Content { path, .. }) => Ok(begins(&read_again(&worktree.written_dir(), path)?)),
+        Some(Content { bytes: Some(bytes), .. }) => Ok(begins_as_stored(bytes)),
+        Some(Content { path, .. }) => Ok(begins_as_stored(&read_again(&worktree.written_dir(), path)?)),
         None => Ok(false),
     }
 }
@@ -103,5 +137,6 @@ fn encrypts(filter: &str) -> bool {
 /// Whether git would rather store nothing than what this filter did not make.
 fn is_required(config: &Config, filter: &str) -> bool {
     let set = |key: &str| config.get_string(&format!("filter.{filter}.{key}")).is_ok_and(|value| !value.is_empty());
-    config.get_bool(&format!("filter.{filter}.required")).unwrap_or(false) && (set("clean") || set("process"))
+    let is_required = filter != TAKES_ALL && config.get_bool(&format!("filter.{filter}.required")).unwrap_or(false);
+    is_required && (set("clean") || set("process"))
 }

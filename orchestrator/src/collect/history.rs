@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use git2::{ErrorClass, ErrorCode, ObjectType, Odb, OdbObject, Oid};
 use rustix::io::Errno;
 
+use super::filtered::refused_within;
 use super::left_out::{LeftOut, Verdict};
 use super::{
     Change, CollectError, CollectLimits, Refusal, Terms, display_path, out_of_scope, rules, steering, tells, walk,
@@ -141,7 +142,7 @@ pub fn history(
     let git = repository.handle()?;
     let trusted = git.odb().map_err(TreeError::from)?;
     let scope = writes.map(PathGlobs::new).transpose()?;
-    let taken = Taking::of(repository, worktree, &trusted, terms).and_then(|taking| match taking {
+    let taken = Taking::of(repository, worktree, (&git, &trusted), terms).and_then(|taking| match taking {
         Some(taking) => taking.steps(start, change, scope.as_ref()),
         None => Ok(Kept::default()),
     });
@@ -155,6 +156,8 @@ pub fn history(
 
 /// A git directory that is read.
 struct Taking<'a> {
+    /// Whose settings say which filters are required.
+    git: &'a git2::Repository,
     root: File,
     /// What of the worktree was written, or all of it, and the layers below that hold untracked files.
     layers: Vec<PathBuf>,
@@ -189,7 +192,7 @@ impl<'a> Taking<'a> {
     fn of(
         repository: &Repository,
         worktree: &Worktree,
-        trusted: &'a Odb<'a>,
+        (git, trusted): (&'a git2::Repository, &'a Odb<'a>),
         terms: &Terms,
     ) -> Result<Option<Self>, Stop> {
         let written = worktree.written_dir();
@@ -209,6 +212,7 @@ impl<'a> Taking<'a> {
         let root = root.into();
         let personal = repository.exclude_files()?;
         Ok(Some(Taking {
+            git,
             root,
             layers,
             personal,
@@ -375,6 +379,9 @@ impl<'a> Taking<'a> {
             None => tree::write(self.trusted, vec![])?,
         };
         let names = rules::judge(self.trusted, before, tree, &differences)?;
+        if let Some((path, reason)) = refused_within((self.git, self.trusted), (tree, &differences))? {
+            return unfit(format!("one of its commits holds {}: {reason}", display_path(&path)));
+        }
         match out_of_scope(scope, &differences).or(names) {
             None => Ok(tree),
             Some(Refusal::OutOfScope { paths, .. }) => {
