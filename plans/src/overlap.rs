@@ -12,7 +12,7 @@ use crate::scope::{Meeting, Scope, Sense};
 /// Pairs of globs that are looked at; what is beyond is said to be unknown.
 const LOOKED_MAX: u64 = 20_000_000;
 /// Those among them that have to be read together, because nothing tells them apart at a glance.
-const COMPARED_MAX: u64 = 500_000;
+const COMPARED_MAX: u64 = 150_000;
 
 /// Two tasks (or one, twice) with instances that may change the same paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,8 +145,11 @@ type Candidates = BTreeMap<(usize, usize), Vec<(usize, usize)>>;
 
 /// Pairs of groups of which some globs may meet, each with these globs; a group of several with itself, where any do.
 fn candidates(groups: &[Group]) -> (Candidates, Completeness) {
-    let globs: Vec<(usize, usize)> =
-        groups.iter().enumerate().flat_map(|(at, group)| (0..group.scope.len()).map(move |glob| (at, glob))).collect();
+    let globs: Vec<(usize, usize)> = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(at, group)| (0..group.scope.glob_count()).map(move |glob| (at, glob)))
+        .collect();
     let scope = |(group, _): (usize, usize)| &groups[group].scope;
     let sorted = |of: fn(&Scope, usize) -> String| {
         let mut all: Vec<(String, usize)> =
@@ -160,7 +163,7 @@ fn candidates(groups: &[Group]) -> (Candidates, Completeness) {
     let fewest = std::iter::once(&by_beginning).chain(&ways).min_by_key(|way| alike(way)).unwrap_or(&by_beginning);
     let several = (0..groups.len()).filter(|at| groups[*at].instances.len() > 1);
     let mut pairs: Candidates =
-        several.map(|at| ((at, at), (0..groups[at].scope.len()).map(|glob| (glob, glob)).collect())).collect();
+        several.map(|at| ((at, at), (0..groups[at].scope.glob_count()).map(|glob| (glob, glob)).collect())).collect();
     let (mut looked, mut found) = (0, 0);
     let mut add = |one: (usize, usize), other: (usize, usize)| {
         looked += 1;

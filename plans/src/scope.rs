@@ -197,7 +197,7 @@ impl Scope {
     }
 
     /// How many globs it has.
-    pub fn len(&self) -> usize {
+    pub fn glob_count(&self) -> usize {
         self.globs.len()
     }
 
@@ -223,7 +223,7 @@ impl Scope {
 
     /// [`Scope::beginning`] of each glob.
     pub fn beginnings(&self) -> impl Iterator<Item = String> {
-        (0..self.len()).map(|glob| self.beginning(glob))
+        (0..self.glob_count()).map(|glob| self.beginning(glob))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::scope::{Scope, Sense};
 /// Pairs of different scopes that are compared at most; scopes that come behind that are taken to meet everything.
 const PAIRS_MAX: usize = 200_000;
 /// Pairs of their globs, as far as these have to be read together.
-const COMPARED_MAX: u64 = 500_000;
+const COMPARED_MAX: u64 = 150_000;
 
 /// Somebody waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
