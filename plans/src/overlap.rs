@@ -177,7 +177,7 @@ fn candidates(groups: &[Group]) -> (Candidates, Completeness) {
     let is_all = each_alike(fewest, |one, other| add(globs[one], globs[other]))
         // A file in the place of a folder ends otherwise than what lies in that.
         && (std::ptr::eq(fewest, &by_beginning)
-            || each_in_folder(&by_beginning, |file, inside| {
+            || each_in_folder(&sorted(Scope::written), |file, inside| {
                 !scope(globs[file]).is_file(globs[file].1) || add(globs[file], globs[inside])
             }));
     for globs in pairs.values_mut() {
@@ -293,6 +293,16 @@ mod tests {
                      [tasks.c]\nrun = 'x'\nneeds = ['a']\nwrites = ['src/*']\n[tasks.d]\nrun = 'x'\nwrites = []\n\
                      [tasks.e]\nrun = 'x'\nwrites = ['doc/*.md']\n";
         assert_eq!(overlaps(tasks), ["a b src/mod.rs ×1", "b c src/mod.rs ×1"]);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_folder_is_named_whatever_tells_the_globs_apart() {
+        for (file, inside) in [("x", "x/*.rs"), ("x", "x/*/c"), ("x", "x/a.md"), ("xé", "xé/a.md"), ("./x", "X/[ab]/y")]
+        {
+            let task = |name: &str, glob: &str| format!("[tasks.{name}]\nrun = 'x'\nwrites = ['{glob}']\n");
+            let tasks = task("a", file) + &task("b", inside);
+            assert_eq!(overlaps(&tasks).len(), 1, "{file} and {inside}: {:?}", overlaps(&tasks));
+        }
     }
 
     #[test]

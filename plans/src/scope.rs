@@ -201,6 +201,12 @@ impl Scope {
         self.globs.len()
     }
 
+    /// A glob as it is written, in small letters.
+    pub fn written(&self, glob: usize) -> String {
+        let pattern = &self.globs[glob].pattern;
+        pattern.strip_prefix("./").unwrap_or(pattern).to_ascii_lowercase()
+    }
+
     /// Whether a glob names a single file.
     pub fn is_file(&self, glob: usize) -> bool {
         is_literal(&self.globs[glob].pattern)

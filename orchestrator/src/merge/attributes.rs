@@ -56,13 +56,24 @@ pub struct Attributes {
     last: RefCell<Option<Asked>>,
 }
 
-/// The folder that was asked about last.
+/// The folder that was asked about last, with those above it: of two paths in the order of a tree, most of the way is the same.
 #[derive(Debug)]
 struct Asked {
     /// From the top of the tree, with a slash at its end.
     folder: Vec<u8>,
+    /// From the top on, as far as the tree has folders there.
+    way: Vec<Above>,
     /// The files that may speak of what lies in it.
     files: Rc<[OnTheWay]>,
+}
+
+/// A folder of a tree.
+#[derive(Debug)]
+struct Above {
+    /// How many bytes of a path lead to it.
+    above: usize,
+    listing: Listing,
+    file: Option<OnTheWay>,
 }
 
 /// The files of attributes that are kept ready.
@@ -170,8 +181,13 @@ impl Attributes {
         {
             return Ok(Rc::clone(&asked.files));
         }
-        let files: Rc<[OnTheWay]> = files_above(odb, self.tree, path)?.into();
-        *self.last.borrow_mut() = Some(Asked { folder: path[..name].to_vec(), files: Rc::clone(&files) });
+        let mut way = self.last.take().map_or_else(Vec::new, |asked| {
+            let is_above = |one: &Above| path[..name].get(..one.above) == asked.folder.get(..one.above);
+            asked.way.into_iter().take_while(is_above).collect()
+        });
+        go_on(odb, self.tree, &path[..name], &mut way)?;
+        let files: Rc<[OnTheWay]> = way.iter().filter_map(|one| one.file).collect();
+        *self.last.borrow_mut() = Some(Asked { folder: path[..name].to_vec(), way, files: Rc::clone(&files) });
         Ok(files)
     }
 
@@ -191,22 +207,26 @@ impl Attributes {
     }
 }
 
-fn files_above(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<Vec<OnTheWay>, FoldError> {
-    let (mut files, mut folder, mut rest) = (Vec::new(), tree, path);
+/// Goes on to a folder, with a slash at its end, from where `way` ends.
+fn go_on(odb: &Odb<'_>, tree: Oid, folder: &[u8], way: &mut Vec<Above>) -> Result<(), FoldError> {
     loop {
-        let listing = tree::list(odb, folder)?;
-        if let Some(file) = file_of(&listing) {
-            let above = path.len() - rest.len();
-            files.push(OnTheWay { file, bytes: bytes_of(odb, file)?.unwrap_or(0), above });
-        }
-        let Some(slash) = rest.iter().position(|&byte| byte == b'/') else { break };
-        match tree::get(&listing, &rest[..slash]) {
-            Some(below) if below.is_tree() => (folder, rest) = (below.id, &rest[slash + 1..]),
-            // Ours has nothing there, so nothing of it speaks of the path.
-            _ => break,
-        }
+        let (above, at) = match way.last() {
+            None => (0, tree),
+            Some(Above { above, listing, .. }) => {
+                let Some(slash) = folder[*above..].iter().position(|&byte| byte == b'/') else { break };
+                match tree::get(listing, &folder[*above..above + slash]) {
+                    Some(below) if below.is_tree() => (above + slash + 1, below.id),
+                    // Ours has nothing there, so nothing of it speaks of the path.
+                    _ => break,
+                }
+            }
+        };
+        let listing = tree::list(odb, at)?;
+        let on_the_way = |file| Ok::<_, FoldError>(OnTheWay { file, bytes: bytes_of(odb, file)?.unwrap_or(0), above });
+        let file = file_of(&listing).map(on_the_way).transpose()?;
+        way.push(Above { above, listing, file });
     }
-    Ok(files)
+    Ok(())
 }
 
 /// The attributes of one folder; git reads no link in their place.

@@ -46,7 +46,11 @@ pub(super) fn more_budget(state: &RunState) -> &'static str {
         let end = instance.last_attempt().and_then(|attempt| attempt.end());
         matches!(end, Some(AttemptEnd::Agent { spent: Some(_), .. }))
     };
-    if state.instances.values().any(is_spent) { " --budget-usd N (or --budget-tokens N)" } else { "" }
+    if state.instances.values().any(is_spent) {
+        " --budget-usd N (or --budget-tokens N, --budget-time DURATION)"
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +68,10 @@ mod tests {
             let end = AttemptEnd::Agent { status: AgentStatus::Unanswered, detail: String::new(), spent };
             more_budget(&replay(&recorded(vec![added(&[("a", &[])]), ended("a", 1, end, 1, 0)])))
         };
-        assert_eq!([said(Some(Whose::Run)), said(None)], [" --budget-usd N (or --budget-tokens N)", ""]);
+        assert_eq!(
+            [said(Some(Whose::Run)), said(None)],
+            [" --budget-usd N (or --budget-tokens N, --budget-time DURATION)", ""]
+        );
     }
 
     #[test]

@@ -540,9 +540,11 @@ fn native(endpoint: &Endpoint, asking: &Asking, bounds: Bounds) -> (Vec<u8>, u64
     let mut fields = asking.fields.clone();
     let most = endpoint.output_max.map(u64::from);
     let Claim { output, answers } = asking.claim;
+    // Whoever serves a small model refuses a bound that its context does not hold.
+    let unsaid = endpoint.context.map_or(OUTPUT_UNSAID, |all| OUTPUT_UNSAID.min(u64::from(all) / 2).max(1));
     let output = match (output, most) {
         (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most).or((bounds == Bounds::All).then_some(OUTPUT_UNSAID)),
+        (asked, most) => asked.or(most).or((bounds == Bounds::All).then_some(unsaid)),
     };
     if let Some(output) = output {
         bound(endpoint, asking.dialect, &mut fields, output);
@@ -553,7 +555,7 @@ fn native(endpoint: &Endpoint, asking: &Asking, bounds: Bounds) -> (Vec<u8>, u64
     // Without this, a stream does not say what it took.
     unasked::ask(asking.dialect, &mut fields);
     claims::store_nothing(&endpoint.base_url, asking.dialect, &mut fields);
-    let output = output.unwrap_or(OUTPUT_UNSAID).saturating_mul(answers);
+    let output = output.unwrap_or(unsaid).saturating_mul(answers);
     (serde_json::to_vec(&fields).expect("plain data"), output)
 }
 

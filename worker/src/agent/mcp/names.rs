@@ -42,8 +42,9 @@ pub fn means(word: &str, shown: &str) -> bool {
     let fits = |name: &str| if goes_on { name.starts_with(&word) } else { name == word };
     let alone = without_digest(&shown);
     let is_cut = |name: &&str| name.len() == NAME_MAX - DIGEST_DIGITS - 1;
-    let of_server =
-        !word[MARK.len()..].contains("__") && shown.strip_prefix(&word).is_some_and(|rest| rest.starts_with("__"));
+    // A server whose name holds the mark itself is shown with digits behind each of its tools.
+    let is_below = shown.strip_prefix(&word).is_some_and(|rest| rest.starts_with("__"));
+    let of_server = is_below && (!word[MARK.len()..].contains("__") || alone.is_some());
     fits(&shown)
         || of_server
         || alone.is_some_and(fits)
@@ -95,7 +96,8 @@ mod tests {
     #[test]
     fn what_keeps_from_a_tool_is_not_undone_by_how_it_is_told_apart() {
         let long = "t".repeat(100);
-        let shown = names(&[("s", "a.b"), ("s", "a_b"), ("s", "x__y"), ("s", &long), ("s", "z"), ("s2", "z")]);
+        let shown =
+            names(&[("s", "a.b"), ("s", "a_b"), ("s", "x__y"), ("s", &long), ("s", "z"), ("s2", "z"), ("t__u", "z")]);
         let check = |word: &str, at: &[usize]| {
             let meant: Vec<usize> = (0..shown.len()).filter(|at| means(word, &shown[*at])).collect();
             assert_eq!(meant, at, "{word}");
@@ -109,7 +111,8 @@ mod tests {
         check("mcp__s", &[0, 1, 2, 3, 4]);
         check("mcp__s__*", &[0, 1, 2, 3, 4]);
         check("mcp__s__x__*", &[2]);
-        check("mcp__*", &[0, 1, 2, 3, 4, 5]);
+        check("mcp__*", &[0, 1, 2, 3, 4, 5, 6]);
+        check("mcp__t__u", &[6]);
         check("mcp__s__", &[]);
         check("s", &[]);
         check("bash", &[]);
