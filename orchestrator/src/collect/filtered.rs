@@ -7,6 +7,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Instant;
 
 use git2::{Config, Odb, Oid};
 
@@ -22,6 +23,9 @@ const STORED_FORMS: [&[u8]; 2] = [b"version https://git-lfs.github.com/spec/", b
 
 /// A filter that hands out as it is what it did not make: whoever has it, reads the file all the same.
 const TAKES_ALL: &str = "lfs";
+
+/// The limit on matching patterns, those of ignore files and these.
+pub(super) const MATCHING: &str = "ignore_ms";
 
 /// Files that a note names.
 const NAMED_MAX: usize = 3;
@@ -41,8 +45,9 @@ pub(super) fn filtered(
     worktree: &Worktree,
     contents: &[Content],
     (tree, differences): (Oid, &[Difference]),
-    count_max: usize,
+    (count_max, ms_max): (usize, u64),
 ) -> Result<Filtered, CollectError> {
+    let began = Instant::now();
     let stored: HashSet<Oid> = differences.iter().filter_map(|one| Some(one.old?.id)).collect();
     let left: HashMap<&[u8], &Content> = contents.iter().map(|content| (content.path.as_slice(), content)).collect();
     let (attributes, config) = (Attributes::of_filters(tree), OnceCell::new());
@@ -51,6 +56,10 @@ pub(super) fn filtered(
         let Some(new) = new.filter(|new| matches!(new.mode, FILE | EXECUTABLE) && !stored.contains(&new.id)) else {
             continue;
         };
+        if is_over(began, ms_max) {
+            found.refusals = vec![Refusal::Limit { limit: MATCHING, max: ms_max, path: path.clone() }];
+            return Ok(found);
+        }
         let Some(filter) = attributes.filter(odb, path)? else { continue };
         if is_stored_form(worktree, left.get(path.as_slice()).copied().filter(|left| left.id == new.id))? {
             continue;
@@ -74,12 +83,17 @@ pub(super) fn filtered(
 pub(super) fn refused_within(
     (git, odb): (&git2::Repository, &Odb<'_>),
     (tree, differences): (Oid, &[Difference]),
+    ms_max: u64,
 ) -> Result<Option<(Vec<u8>, String)>, CollectError> {
+    let began = Instant::now();
     let stored: HashSet<Oid> = differences.iter().filter_map(|one| Some(one.old?.id)).collect();
     let (attributes, config) = (Attributes::of_filters(tree), OnceCell::new());
     for Difference { path, new, .. } in differences {
         let is_file = |new: &Entry| matches!(new.mode, FILE | EXECUTABLE) && !stored.contains(&new.id);
         let Some(new) = new.filter(is_file) else { continue };
+        if is_over(began, ms_max) {
+            return Ok(Some((path.clone(), "its attributes take too long to be matched".to_owned())));
+        }
         let Some(filter) = attributes.filter(odb, path)? else { continue };
         let is_refused = refuses(&filter, config.get_or_init(|| settings(git)).as_ref());
         if is_refused && !begins_as_stored(odb.read(new.id).map_err(TreeError::from)?.data()) {
@@ -87,6 +101,11 @@ pub(super) fn refused_within(
         }
     }
     Ok(None)
+}
+
+/// Whether a worker's patterns have been matched for too long: it writes both them and the paths.
+fn is_over(began: Instant, ms_max: u64) -> bool {
+    began.elapsed().as_millis() > u128::from(ms_max)
 }
 
 fn settings(git: &git2::Repository) -> Option<Config> {
@@ -99,7 +118,8 @@ fn refuses(filter: &str, config: Option<&Config>) -> bool {
 }
 
 fn begins_as_stored(bytes: &[u8]) -> bool {
-    STORED_FORMS.iter().any(|form| bytes.starts_with(form))
+    // Of nothing, nothing is kept from anybody.
+    bytes.is_empty() || STORED_FORMS.iter().any(|form| bytes.starts_with(form))
 }
 
 /// Why a file is not taken, and what to do.

@@ -379,7 +379,9 @@ impl<'a> Taking<'a> {
             None => tree::write(self.trusted, vec![])?,
         };
         let names = rules::judge(self.trusted, before, tree, &differences)?;
-        if let Some((path, reason)) = refused_within((self.git, self.trusted), (tree, &differences))? {
+        if let Some((path, reason)) =
+            refused_within((self.git, self.trusted), (tree, &differences), self.limits.ignore_ms)?
+        {
             return unfit(format!("one of its commits holds {}: {reason}", display_path(&path)));
         }
         match out_of_scope(scope, &differences).or(names) {

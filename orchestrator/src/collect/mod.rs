@@ -240,7 +240,7 @@ pub fn collect(
         Err(walk::Stop::Failed(error)) => return Err(error),
     };
     fault::point().map_err(|source| CollectError::Io { path: b".".to_vec(), source })?;
-    match judged((&git, &odb), worktree, scope.as_ref(), &found, 1)? {
+    match judged((&git, &odb), worktree, scope.as_ref(), &found, (1, terms.limits.ignore_ms))? {
         Ok(tree) => Ok(Collected::Change(stored(&odb, worktree, found, tree)?)),
         Err(mut refusals) => Ok(Collected::Refused(refusals.remove(0))),
     }
@@ -261,7 +261,7 @@ pub fn salvage(repository: &Repository, worktree: &Worktree, terms: &Terms) -> R
     };
     let mut untold = 0;
     for _ in 0..ROUNDS_MAX {
-        let refusals = match judged((&git, &odb), worktree, None, &found, usize::MAX)? {
+        let refusals = match judged((&git, &odb), worktree, None, &found, (usize::MAX, terms.limits.ignore_ms))? {
             Ok(tree) => {
                 found.notes.extend((untold > 0).then(|| format!("left out for such reasons: {untold} more")));
                 return stored(&odb, worktree, found, tree).map(Some);
@@ -271,6 +271,9 @@ pub fn salvage(repository: &Repository, worktree: &Worktree, terms: &Terms) -> R
         let before = found.edits.len();
         for refusal in refusals {
             let (Refusal::Hostile { path, .. } | Refusal::Limit { path, .. }) = &refusal else { return Ok(None) };
+            if matches!(refusal, Refusal::Limit { limit: filtered::MATCHING, .. }) {
+                return Ok(None);
+            }
             found.leave_out(path);
             match found.notes.len() < walk::NOTES_MAX {
                 true => found.notes.push(walk::left_out(&refusal)),
@@ -297,7 +300,7 @@ fn judged(
     worktree: &Worktree,
     scope: Option<&PathGlobs>,
     found: &walk::Found,
-    count_max: usize,
+    (count_max, ms_max): (usize, u64),
 ) -> Result<Result<Judged, Vec<Refusal>>, CollectError> {
     let base_tree = worktree.layers().tree;
     let refusals = steering(odb, worktree, &found.contents, count_max)?;
@@ -318,7 +321,8 @@ fn judged(
     if !refusals.is_empty() {
         return Ok(Err(refusals));
     }
-    let filtered = filtered::filtered((git, odb), worktree, &found.contents, (tree, &differences), count_max)?;
+    let filtered =
+        filtered::filtered((git, odb), worktree, &found.contents, (tree, &differences), (count_max, ms_max))?;
     Ok(match filtered.refusals.is_empty() {
         true => Ok(Judged { tree, differences, note: filtered.note }),
         false => Err(filtered.refusals),

@@ -330,6 +330,8 @@ fn limits_are_named() {
     check_limit("touch dir/0001 dir/0002", |limits| limits.paths_bytes = 15, "paths_bytes");
     let slow = "seq 500 | sed 's/.*/*a*a*a*a*a*a*a*a*b&/' > .gitignore; seq -f a%0100.f 20 | xargs touch";
     check_limit(slow, |limits| limits.ignore_ms = 1, "ignore_ms");
+    let slow = "seq 900 | sed 's/.*/[a]*a*a*a*b& filter=x/' > .gitattributes; seq -f a%0100.f 200 | xargs touch";
+    check_limit(slow, |limits| limits.ignore_ms = 1, "ignore_ms");
 }
 
 #[test]
