@@ -17,8 +17,11 @@ use git2::{Odb, Oid};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use swarm_protocol::glob_bounds::GLOB_BYTES_MAX;
 
+use self::way::{Above, go_on};
 use super::fold::FoldError;
-use crate::tree::{self, Entry, Listing};
+
+/// The folders on the way to what is asked about.
+mod way;
 
 /// The file that a folder's attributes stand in.
 const NAME: &[u8] = b".gitattributes";
@@ -65,15 +68,6 @@ struct Asked {
     way: Vec<Above>,
     /// The files that may speak of what lies in it.
     files: Rc<[OnTheWay]>,
-}
-
-/// A folder of a tree.
-#[derive(Debug)]
-struct Above {
-    /// How many bytes of a path lead to it.
-    above: usize,
-    listing: Listing,
-    file: Option<OnTheWay>,
 }
 
 /// The files of attributes that are kept ready.
@@ -205,34 +199,6 @@ impl Attributes {
         self.files.borrow_mut().keep(one.file, (one.bytes, rules.clone()), way);
         Ok(rules)
     }
-}
-
-/// Goes on to a folder, with a slash at its end, from where `way` ends.
-fn go_on(odb: &Odb<'_>, tree: Oid, folder: &[u8], way: &mut Vec<Above>) -> Result<(), FoldError> {
-    loop {
-        let (above, at) = match way.last() {
-            None => (0, tree),
-            Some(Above { above, listing, .. }) => {
-                let Some(slash) = folder[*above..].iter().position(|&byte| byte == b'/') else { break };
-                match tree::get(listing, &folder[*above..above + slash]) {
-                    Some(below) if below.is_tree() => (above + slash + 1, below.id),
-                    // Ours has nothing there, so nothing of it speaks of the path.
-                    _ => break,
-                }
-            }
-        };
-        let listing = tree::list(odb, at)?;
-        let on_the_way = |file| Ok::<_, FoldError>(OnTheWay { file, bytes: bytes_of(odb, file)?.unwrap_or(0), above });
-        let file = file_of(&listing).map(on_the_way).transpose()?;
-        way.push(Above { above, listing, file });
-    }
-    Ok(())
-}
-
-/// The attributes of one folder; git reads no link in their place.
-fn file_of(folder: &Listing) -> Option<Oid> {
-    let is_file = |entry: &Entry| matches!(entry.canonical().mode, tree::FILE | tree::EXECUTABLE);
-    tree::get(folder, NAME).filter(is_file).map(|entry| entry.id)
 }
 
 /// How many bytes a file of attributes has; `None` where it is too large to be read.
@@ -542,6 +508,7 @@ fn without_braces(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::{self, Entry};
 
     fn check(text: &str, path: &str, expected: Option<Option<Way>>) {
         let macros = Macros::of(MERGE, text.as_bytes());
