@@ -1,6 +1,6 @@
 //! Which instances may change the same paths although none waits for the other: said before anything starts, because one
-//! of two such results may have to be parked. Instances with equal scopes are compared once, and globs with different
-//! beginnings never, so that a hundred thousand disjoint scopes cost a sort.
+//! of two such results may have to be parked. Instances with equal scopes are compared once, and globs whose paths begin, end or
+//! are called differently never, so that a hundred thousand disjoint scopes cost a sort.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -156,9 +156,8 @@ impl Turns {
         let (at, candidates) = (self.groups.len(), self.candidates(&scope));
         self.compared += candidates.len();
         let (groups, compared) = (&self.groups, &mut self.globs_compared);
-        let meeting = candidates
-            .into_iter()
-            .filter(|other| scope.meets_counting(&groups[*other].scope, Sense::Alike, compared).is_some());
+        let meeting =
+            candidates.into_iter().filter(|other| scope.meets(&groups[*other].scope, Sense::Alike, compared).is_some());
         let meets: BTreeSet<usize> = meeting.chain([at]).collect();
         for other in meets.iter().filter(|other| **other != at) {
             self.groups[*other].meets.insert(at);

@@ -188,7 +188,7 @@ impl World {
         let scope = |ix: InstanceIx| Scope::new(graph.writes_before(ix).expect("nothing to render").as_deref());
         for owed in &self.owed {
             let Owed::Attempt { instance: other } = owed else { continue };
-            let met = scope(instance).meets(&scope(*other), Sense::Alike);
+            let met = scope(instance).meets(&scope(*other), Sense::Alike, &mut 0);
             assert!(met.is_none(), "{} runs beside {}", graph.instance(instance).id, graph.instance(*other).id);
         }
     }

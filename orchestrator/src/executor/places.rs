@@ -12,6 +12,7 @@ use crate::dispatcher::NeedsView;
 use crate::event::Handed;
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
+use crate::open::files::holds_something;
 use crate::policy::AttemptPlaces;
 use crate::removal::Debris;
 use crate::state::{StateDir, make_private_dir_all};
@@ -171,7 +172,7 @@ impl Places {
         for (instance, attempt) in &needs.artifacts {
             let artifacts = state.path(&StateDir::attempt(run, instance, *attempt)).join(OUT).join(ARTIFACTS);
             // A need whose result was reused has a folder only where it handed something over.
-            if is_nothing(&artifacts) {
+            if !holds_something(&artifacts) {
                 continue;
             }
             let plain = instance.0.len() <= NAME_BYTES_MAX && !instance.0.contains('/') && !instance.0.starts_with('.');
@@ -280,14 +281,6 @@ pub async fn with_private_folders(state: &StateDir, spec: SandboxSpec) -> std::i
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-/// Whether nothing was handed over there; a link that a worker left in the folder's place is nothing.
-fn is_nothing(artifacts: &Path) -> bool {
-    if !artifacts.symlink_metadata().is_ok_and(|it| it.is_dir()) {
-        return true;
-    }
-    std::fs::read_dir(artifacts).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[cfg(test)]

@@ -38,14 +38,14 @@ pub(crate) fn folder_of(state: &Path, run: &RunId, id: &InstanceId, attempt: Att
 }
 
 /// Whether there is such a folder, with something in it. One that its worker locked is shown to nobody before it is
-/// [copied](copy); it may hold something.
+/// [copied](copy); it may hold something, as may any that cannot be read now.
 pub(crate) fn holds_something(folder: &Path) -> bool {
     if !is_folder(folder) {
         return false;
     }
     match fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_some(),
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 

@@ -46,7 +46,7 @@ pub fn filtered(repository: &Repository, base: Oid) -> Result<Option<String>, Ru
     Ok((!paths.is_empty()).then(|| {
         format!(
             "{} {have} a filter in .gitattributes ({}), which swarm does not run: tasks see what git stores of them, and what they \
-             write there is stored as it is, or refused where that filter encrypts or is required",
+             write there is stored as it is, or refused where it may not be stored so",
             words::first_of(&paths, NAMED_MAX),
             filters.join(", ")
         )
