@@ -13,8 +13,7 @@ use super::{Host, Places, left_out, listeners, word};
 use crate::event::RefusalSeen;
 
 /// What helps where a tool meets the checkout's own files above its worktree.
-const ABOVE: &str =
-    "commit what is new in it, or have worktrees elsewhere: swarm --state-dir FOLDER, outside of the repository";
+const ABOVE: &str = "have worktrees elsewhere: swarm --state-dir FOLDER, outside of the repository; settings of tools are shown as they are committed";
 
 /// What a policy was resolved with, kept for the questions that come later.
 #[derive(Debug, Clone)]
